@@ -1,0 +1,1 @@
+//! Every struct, capacity and counter that crosses the kernel border.

@@ -1,0 +1,1 @@
+//! Builds the kernel programs and holds the object's bytes.

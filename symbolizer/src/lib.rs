@@ -1,0 +1,1 @@
+//! Address to name: native executables, the kernel, the vdso, JIT maps.

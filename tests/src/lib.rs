@@ -1,0 +1,1 @@
+//! Drives the built binary against real kernels, containers, backends and a browser.

@@ -1,0 +1,2 @@
+//! The kovar binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Containers and processes to the Cluster snapshot.

@@ -1,0 +1,1 @@
+//! The labels of a thing: one rule set for every signal.

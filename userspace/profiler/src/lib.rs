@@ -1,0 +1,1 @@
+//! The user half of the sampler: load, processes, drain, pprof.

@@ -1,0 +1,1 @@
+//! A bounded log of opaque records with a cursor per destination.

@@ -1,0 +1,1 @@
+//! Where signals go out: encode, send, verdict.

@@ -1,0 +1,1 @@
+//! The embedded default destination: recent profiles on disk, read by the UI.

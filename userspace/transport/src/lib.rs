@@ -1,0 +1,1 @@
+//! HTTP client with TLS, secrets and capped bodies.

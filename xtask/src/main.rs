@@ -1,0 +1,2 @@
+//! The project task runner.
+fn main() {}
