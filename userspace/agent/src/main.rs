@@ -1,2 +1,3 @@
 //! The kovar binary.
+mod config;
 fn main() {}

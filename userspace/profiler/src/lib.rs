@@ -1,8 +1,20 @@
-//! The user half of the sampler: load the kernel programs, know processes and their mappings, drain, build pprof.
+//! The user half of the sampler: load, processes and their mappings, drain, pprof.
 
+mod btf;
+mod clock;
 mod config;
+pub mod event;
+mod executable;
+mod frame;
 pub mod host;
+mod interval;
+pub mod mapping;
+mod metrics;
+mod pprof;
+mod process;
 mod profiler;
+mod sampler;
+mod stack;
 
 pub use config::{Config, Only};
 pub use profiler::{Output, Profiler, Ticks};

@@ -1,0 +1,53 @@
+//! The symbolizer's settings.
+
+use std::path::PathBuf;
+
+const MIB: u64 = 1024 * 1024;
+
+/// Limits and places; [`Config::default`] fits a node.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where `/proc` is mounted. Default `/proc`.
+    pub proc: PathBuf,
+    /// A file whose `.symtab`, `.dynsym`, their strings and unpacked `.gnu_debugdata` exceed this has no
+    /// names. Reading symbols costs a third of it in anonymous memory while the file is open. Default 192 MiB.
+    pub symbol_bytes_max: u64,
+    /// A file whose `.debug_*` sections exceed this is named from its symbols alone, without lines and
+    /// inlined calls; 0 turns debug information off. Default 96 MiB.
+    pub debug_bytes_max: u64,
+    /// The same for the part of the `.debug_*` sections that is compressed in the file, by its unpacked size:
+    /// all of it becomes anonymous memory while the file is open. Default 32 MiB.
+    pub inflated_bytes_max: u64,
+    /// Opened files are let go this long after the last work. Default 5000.
+    pub cache_idle_ms: u64,
+    /// Opened files are let go when one more than this many is needed. Default 16.
+    pub open_executables_max: usize,
+    /// Opened files are let go when their symbols and debug information exceed this. Default 192 MiB.
+    pub open_bytes_max: u64,
+    /// Perf maps kept, in processes; the least recently used goes. Default 64.
+    pub perf_map_processes_max: usize,
+    /// Perf maps kept, in bytes of memory; the least recently used goes. Default 64 MiB.
+    pub perf_map_bytes_max: u64,
+    /// Jobs waiting for the thread, and answers waiting for the caller. Default 16.
+    pub queue_jobs_max: usize,
+    /// Addresses in one job. Default 65536.
+    pub job_addresses_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            proc: PathBuf::from("/proc"),
+            symbol_bytes_max: 192 * MIB,
+            debug_bytes_max: 96 * MIB,
+            inflated_bytes_max: 32 * MIB,
+            cache_idle_ms: 5_000,
+            open_executables_max: 16,
+            open_bytes_max: 192 * MIB,
+            perf_map_processes_max: 64,
+            perf_map_bytes_max: 64 * MIB,
+            queue_jobs_max: 16,
+            job_addresses_max: 65_536,
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Names of native code: symbols, debug information and inlined calls of a held-open ELF file.
+//!
+//! blazesym maps the file and keeps what it parsed, so one of its symbolizers serves a burst of work and is then
+//! dropped. Files that a debug link names are never opened: the name comes from inside an untrusted file, would
+//! be looked up among the host's files, and could be a fifo. `.dwo` files are not opened by blazesym, and a
+//! `.dwp` is looked for beside `/proc/self/fd/N`, where none can be.
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use blazesym::symbolize::source::{Elf as ElfSource, Source};
+use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
+
+use crate::config::Config;
+use crate::demangle::demangle;
+use crate::layout::{self, Layout};
+use crate::query::{Executable, Frame, Reason, Resolved};
+use crate::sigbus;
+use crate::stats::Stats;
+
+/// File names shared between frames.
+const FILE_NAMES_MAX: usize = 8192;
+/// Executables remembered as having debug information that cannot be read.
+const BROKEN_DEBUG_MAX: usize = 1024;
+/// Nested inlined calls in one answer; compilers stop long before.
+const FRAMES_MAX: usize = 128;
+
+/// What was decided about an executable when it was opened.
+struct Opened {
+    layout: Layout,
+    debug: bool,
+    /// Counts towards [`Config::open_bytes_max`].
+    bytes: u64,
+}
+
+/// Looks up file offsets in executables.
+pub(crate) struct Elf {
+    config: Config,
+    symbolizer: Option<Symbolizer>,
+    opened: HashMap<u64, Opened>,
+    broken_debug: HashSet<u64>,
+    file_names: HashSet<Arc<str>>,
+}
+
+impl Elf {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            config: config.clone(),
+            symbolizer: None,
+            opened: HashMap::new(),
+            broken_debug: HashSet::new(),
+            file_names: HashSet::new(),
+        }
+    }
+
+    /// Answers in the order of `file_offsets`, all of one executable.
+    pub(crate) fn resolve(
+        &mut self,
+        executable: &Executable,
+        file_offsets: &[u64],
+        stats: &mut Stats,
+    ) -> Vec<Resolved> {
+        if let Err(reason) = self.open(executable, stats) {
+            return file_offsets.iter().map(|_| Err(reason)).collect();
+        }
+        let path = PathBuf::from(format!("/proc/self/fd/{}", executable.file.as_raw_fd()));
+        file_offsets.iter().map(|&offset| self.resolve_one(executable, &path, offset, stats)).collect()
+    }
+
+    /// Lets go of all files and of everything read from them.
+    pub(crate) fn release(&mut self, stats: &mut Stats) {
+        if self.symbolizer.take().is_some() {
+            stats.elf_released += 1;
+            self.opened.clear();
+            self.file_names = HashSet::new();
+            return_freed_memory();
+        }
+    }
+
+    fn open(&mut self, executable: &Executable, stats: &mut Stats) -> Result<(), Reason> {
+        if self.opened.contains_key(&executable.id) {
+            return Ok(());
+        }
+        let metadata = executable.file.metadata().map_err(|_unreadable| Reason::Unreadable)?;
+        if !metadata.is_file() {
+            return Err(Reason::NotElf);
+        }
+        let layout = layout::parse(&executable.file)?;
+        if !layout.has_names() {
+            return Err(Reason::NoSymbol);
+        }
+        if executable.symbol_bytes > self.config.symbol_bytes_max {
+            return Err(Reason::TooLarge);
+        }
+        let symbol_bytes = layout.symbol_bytes_unpacked(&executable.file, self.config.symbol_bytes_max)?;
+        let debug = self.debug_usable(executable, &layout, stats);
+        let bytes = symbol_bytes + if debug { layout.debug_bytes } else { 0 };
+        let open_bytes: u64 = self.opened.values().map(|opened| opened.bytes).sum();
+        let full = self.opened.len() >= self.config.open_executables_max
+            || open_bytes.saturating_add(bytes) > self.config.open_bytes_max;
+        if full && !self.opened.is_empty() {
+            self.release(stats);
+        }
+        stats.elf_opened += 1;
+        self.opened.insert(executable.id, Opened { layout, debug, bytes });
+        Ok(())
+    }
+
+    fn debug_usable(&self, executable: &Executable, layout: &Layout, stats: &mut Stats) -> bool {
+        if layout.debug_bytes == 0 || self.broken_debug.contains(&executable.id) {
+            return false;
+        }
+        let usable = layout.debug_readable()
+            && layout.debug_bytes.max(executable.debug_bytes) <= self.config.debug_bytes_max
+            && layout.inflated_bytes <= self.config.inflated_bytes_max
+            && layout.inflated_as_claimed(&executable.file);
+        stats.debug_info_skipped += u64::from(!usable);
+        usable
+    }
+
+    fn resolve_one(
+        &mut self,
+        executable: &Executable,
+        path: &Path,
+        offset: u64,
+        stats: &mut Stats,
+    ) -> Resolved {
+        // Done before, unless all was let go after a panic or a fault.
+        self.open(executable, stats)?;
+        let opened = self.opened.get(&executable.id).ok_or(Reason::Unreadable)?;
+        let address = opened.layout.virtual_address(offset).ok_or(Reason::NoSymbol)?;
+        if opened.debug {
+            match self.symbolize(path, address, true, stats) {
+                // Unreadable debug information must not cost the symbols.
+                Err(Reason::Unreadable | Reason::Panicked) => self.give_up_debug(executable, stats),
+                // A function without a name there may have one in the symbol table.
+                Err(Reason::NoSymbol) => {}
+                answer => return answer,
+            }
+        }
+        self.symbolize(path, address, false, stats)
+    }
+
+    fn give_up_debug(&mut self, executable: &Executable, stats: &mut Stats) {
+        stats.debug_info_broken += 1;
+        tracing::debug!(path = executable.path, "debug information is unreadable");
+        if self.broken_debug.len() >= BROKEN_DEBUG_MAX {
+            self.broken_debug.clear();
+        }
+        self.broken_debug.insert(executable.id);
+        if let Some(opened) = self.opened.get_mut(&executable.id) {
+            opened.debug = false;
+        }
+    }
+
+    fn symbolize(&mut self, path: &Path, address: u64, debug: bool, stats: &mut Stats) -> Resolved {
+        let mut source = ElfSource::new(path);
+        source.debug_syms = debug;
+        let source = Source::Elf(source);
+        let faults = sigbus::survived_here();
+        let symbolizer = self.symbolizer.get_or_insert_with(new_symbolizer);
+        let file_names = &mut self.file_names;
+        // What a panic may leave half done is dropped below.
+        let answer = catch_unwind(AssertUnwindSafe(|| {
+            match symbolizer.symbolize_single(&source, Input::VirtOffset(address)) {
+                Ok(Symbolized::Sym(symbol)) => frames(&symbol, file_names, stats),
+                Ok(Symbolized::Unknown(_)) => Err(Reason::NoSymbol),
+                Err(error) => {
+                    tracing::debug!(path = %path.display(), %error, "cannot read the file");
+                    Err(Reason::Unreadable)
+                }
+            }
+        }))
+        .unwrap_or(Err(Reason::Panicked));
+        if sigbus::survived_here() != faults {
+            // The file was truncated under the reader, which saw zeros in place of what it held.
+            self.release(stats);
+            return Err(Reason::Unreadable);
+        }
+        if answer == Err(Reason::Panicked) {
+            self.release(stats);
+        }
+        answer
+    }
+}
+
+fn new_symbolizer() -> Symbolizer {
+    Symbolizer::builder()
+        .enable_auto_reload(true)
+        .enable_code_info(true)
+        .enable_inlined_fns(true)
+        .enable_demangling(false)
+        .set_debug_dirs(Some([] as [&Path; 0]))
+        .build()
+}
+
+fn frames(symbol: &Sym<'_>, file_names: &mut HashSet<Arc<str>>, stats: &mut Stats) -> Resolved {
+    if symbol.name.is_empty() {
+        return Err(Reason::NoSymbol);
+    }
+    let inlined = symbol.inlined.iter().rev().filter(|function| !function.name.is_empty());
+    let functions = inlined.map(|function| (&*function.name, function.code_info.as_ref()));
+    let outer = (&*symbol.name, symbol.code_info.as_deref());
+    let frames = functions.take(FRAMES_MAX - 1).chain([outer]).map(|(name, place)| {
+        let (name, cut) = demangle(name);
+        stats.names_cut += u64::from(cut);
+        let file = place.map(|place| file_name(place, file_names));
+        Frame {
+            name: name.into(),
+            file,
+            line: place.and_then(|place| place.line).unwrap_or(0),
+            start_line: 0,
+        }
+    });
+    Ok(frames.collect())
+}
+
+fn file_name(place: &CodeInfo<'_>, file_names: &mut HashSet<Arc<str>>) -> Arc<str> {
+    let path = place.to_path();
+    let name = path.to_string_lossy();
+    if let Some(known) = file_names.get(&*name) {
+        return Arc::clone(known);
+    }
+    if file_names.len() >= FILE_NAMES_MAX {
+        file_names.clear();
+    }
+    let name: Arc<str> = name.into();
+    file_names.insert(Arc::clone(&name));
+    name
+}
+
+/// glibc keeps freed memory for later; what a large file took would count as ours until then.
+fn return_freed_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes no pointer and may be called at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

@@ -1,0 +1,137 @@
+//! Field offsets of this kernel's structs, from its BTF.
+
+use std::path::Path;
+
+use abi::Offsets;
+use libbpf_rs::Btf;
+use libbpf_rs::btf::types::{Composite, Enum, MemberAttr, Struct};
+
+use crate::Error;
+
+/// Where the kernel publishes its own types (CONFIG_DEBUG_INFO_BTF).
+pub(crate) const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
+/// Anonymous structs nest at most this deep in the structs read here.
+const NESTING_MAX: usize = 8;
+
+/// What was read, and what was not there.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    pub(crate) offsets: Offsets,
+    /// The first fact that the cgroup id needs and that is missing.
+    pub(crate) cgroup_missing: Option<String>,
+}
+
+/// Reads all offsets. A missing identity fact is an error; a missing cgroup fact turns cgroups off.
+pub(crate) fn read() -> Result<Facts, Error> {
+    if !Path::new(BTF_PATH).exists() {
+        return Err(Error::Kernel(format!(
+            "{BTF_PATH} does not exist: the kernel was built without CONFIG_DEBUG_INFO_BTF; \
+             distribution kernels have it since 2020 (Debian 11, Ubuntu 20.10, RHEL 8.2)"
+        )));
+    }
+    let btf = Btf::from_path(BTF_PATH)
+        .map_err(|error| Error::Kernel(format!("cannot read the kernel's types in {BTF_PATH}: {error}")))?;
+    let mut offsets = Offsets {
+        task_group_leader: required(&btf, "task_struct", &["group_leader"])?,
+        task_flags: required(&btf, "task_struct", &["flags"])?,
+        task_start_time: required(&btf, "task_struct", &["start_time"])?,
+        task_self_exec_id: required(&btf, "task_struct", &["self_exec_id"])?,
+        task_comm: required(&btf, "task_struct", &["comm"])?,
+        task_mm: required(&btf, "task_struct", &["mm"])?,
+        ..Offsets::default()
+    };
+    let cgroup_missing = cgroup_offsets(&btf, &mut offsets).err();
+    Ok(Facts { offsets, cgroup_missing })
+}
+
+fn cgroup_offsets(btf: &Btf<'_>, offsets: &mut Offsets) -> Result<(), String> {
+    let find = |structure: &'static str, names: &[&'static str]| {
+        member(btf, structure, names).ok_or_else(|| format!("{structure}.{}", names[0]))
+    };
+    let index = enum_value(btf, "cgroup_subsys_id", "perf_event_cgrp_id")
+        .ok_or_else(|| "cgroup_subsys_id.perf_event_cgrp_id (CONFIG_CGROUP_PERF)".to_owned())?;
+    offsets.task_cgroups = find("task_struct", &["cgroups"])?;
+    offsets.css_set_perf_event = find("css_set", &["subsys"])? + index * size_of::<u64>() as u32;
+    offsets.css_cgroup = find("cgroup_subsys_state", &["cgroup"])?;
+    offsets.cgroup_kn = find("cgroup", &["kn"])?;
+    offsets.kernfs_id = find("kernfs_node", &["id"])?;
+    offsets.kernfs_name = find("kernfs_node", &["name"])?;
+    offsets.kernfs_parent = find("kernfs_node", &["parent", "__parent"])?;
+    Ok(())
+}
+
+fn required(btf: &Btf<'_>, structure: &'static str, names: &[&'static str]) -> Result<u32, Error> {
+    member(btf, structure, names).ok_or_else(|| {
+        Error::Kernel(format!(
+            "this kernel's types have no {structure}.{}: its layout is not known",
+            names[0]
+        ))
+    })
+}
+
+/// Byte offset of the first of `names` that the struct has; renames are tried in order.
+fn member(btf: &Btf<'_>, structure: &str, names: &[&str]) -> Option<u32> {
+    let structure: Struct<'_> = btf.type_by_name(structure)?;
+    names.iter().find_map(|name| member_bits(btf, &Composite::from(structure), name, 0)).map(|bits| bits / 8)
+}
+
+/// Fields of anonymous structs and unions count as the outer struct's own, as in C.
+fn member_bits(btf: &Btf<'_>, composite: &Composite<'_>, name: &str, depth: usize) -> Option<u32> {
+    if depth > NESTING_MAX {
+        return None;
+    }
+    for member in composite.iter() {
+        let MemberAttr::Normal { offset } = member.attr else {
+            continue;
+        };
+        match member.name {
+            Some(found) if !found.is_empty() => {
+                if found == name {
+                    return Some(offset);
+                }
+            }
+            _ => {
+                let inner =
+                    btf.type_by_id::<libbpf_rs::btf::BtfType<'_>>(member.ty)?.skip_mods_and_typedefs();
+                if let Ok(inner) = Composite::try_from(inner)
+                    && let Some(bits) = member_bits(btf, &inner, name, depth + 1)
+                {
+                    return Some(offset + bits);
+                }
+            }
+        }
+    }
+    None
+}
+
+fn enum_value(btf: &Btf<'_>, name: &str, variant: &str) -> Option<u32> {
+    let enumeration: Enum<'_> = btf.type_by_name(name)?;
+    let member = enumeration.iter().find(|member| member.name.is_some_and(|found| found == variant))?;
+    u32::try_from(member.value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_of_the_running_kernel_are_distinct_and_inside_the_struct() {
+        if !Path::new(BTF_PATH).exists() {
+            println!("skipped: offsets_of_the_running_kernel: {BTF_PATH} does not exist");
+            return;
+        }
+        let facts = read().unwrap();
+        let offsets = facts.offsets;
+        assert_eq!(facts.cgroup_missing, None);
+        let task = [
+            offsets.task_group_leader,
+            offsets.task_start_time,
+            offsets.task_self_exec_id,
+            offsets.task_comm,
+        ];
+        for (index, offset) in task.iter().enumerate() {
+            assert!(*offset > 0 && *offset < 16384, "offset {offset}");
+            assert!(!task[..index].contains(offset));
+        }
+    }
+}

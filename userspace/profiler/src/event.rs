@@ -1,0 +1,147 @@
+//! What arrives by ring buffer, decoded from bytes.
+
+use abi::{
+    CGROUP_LEVELS_MAX, CGROUP_RUNS_DEEPER, CgroupEvent, EVENT_CGROUP, EVENT_STACK, KERNEL_FRAMES_MAX,
+    StackEvent, StackKey, USER_FRAMES_MAX,
+};
+
+const FRAME_BYTES: usize = size_of::<u64>();
+
+/// A decoded record.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    Stack(Stack),
+    Cgroup { id: u64, path: String },
+}
+
+/// A stack at first sight.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Stack {
+    pub key: StackKey,
+    pub task_flags: u32,
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub start_time_ns: u64,
+    pub cgroup_id: u64,
+    pub comm: String,
+    /// Leaf first.
+    pub kernel: Vec<u64>,
+    /// Leaf first.
+    pub user: Vec<u64>,
+}
+
+/// Decodes one record; `None` for one that is none of ours.
+pub fn decode(bytes: &[u8]) -> Option<Event> {
+    match u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?) {
+        EVENT_STACK => stack(bytes).map(Event::Stack),
+        EVENT_CGROUP => cgroup(bytes),
+        _ => None,
+    }
+}
+
+fn stack(bytes: &[u8]) -> Option<Stack> {
+    let (header, frames) = bytes.split_at_checked(size_of::<StackEvent>())?;
+    // SAFETY: as many bytes as the struct has; integers and byte arrays only, every bit pattern is valid.
+    let header = unsafe { header.as_ptr().cast::<StackEvent>().read_unaligned() };
+    let (kernel, user) = (header.kernel_frames as usize, header.user_frames as usize);
+    if kernel > KERNEL_FRAMES_MAX || user > USER_FRAMES_MAX {
+        return None;
+    }
+    let (kernel, user) = frames.get(..(kernel + user) * FRAME_BYTES)?.split_at(kernel * FRAME_BYTES);
+    Some(Stack {
+        key: StackKey { hash: header.hash, tgid: header.tgid, exec_id: header.exec_id },
+        task_flags: header.task_flags,
+        start_time_ns: header.start_time_ns,
+        cgroup_id: header.cgroup_id,
+        comm: text(&header.comm),
+        kernel: addresses(kernel),
+        user: addresses(user),
+    })
+}
+
+fn cgroup(bytes: &[u8]) -> Option<Event> {
+    if bytes.len() < size_of::<CgroupEvent>() {
+        return None;
+    }
+    // SAFETY: as many bytes as the struct has; integers and byte arrays only, every bit pattern is valid.
+    let event = unsafe { bytes.as_ptr().cast::<CgroupEvent>().read_unaligned() };
+    let levels = ((event.levels & !CGROUP_RUNS_DEEPER) as usize).min(CGROUP_LEVELS_MAX);
+    let mut path = String::new();
+    if event.levels & CGROUP_RUNS_DEEPER != 0 {
+        path.push_str("/…");
+    }
+    for name in event.names[..levels].iter().rev() {
+        path.push('/');
+        path.push_str(&text(name));
+    }
+    if path.is_empty() {
+        path.push('/');
+    }
+    Some(Event::Cgroup { id: event.cgroup_id, path })
+}
+
+fn addresses(bytes: &[u8]) -> Vec<u64> {
+    bytes.as_chunks::<FRAME_BYTES>().0.iter().map(|chunk| u64::from_ne_bytes(*chunk)).collect()
+}
+
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stack_bytes(kernel: &[u64], user: &[u64]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for word in [EVENT_STACK, 7] {
+            bytes.extend(word.to_ne_bytes());
+        }
+        bytes.extend(0xabcd_u64.to_ne_bytes());
+        bytes.extend(42u32.to_ne_bytes());
+        bytes.extend(3u32.to_ne_bytes());
+        bytes.extend(99u64.to_ne_bytes());
+        bytes.extend(17u64.to_ne_bytes());
+        bytes.extend((kernel.len() as u32).to_ne_bytes());
+        bytes.extend((user.len() as u32).to_ne_bytes());
+        bytes.extend(b"worker\0garbage..");
+        for address in kernel.iter().chain(user) {
+            bytes.extend(address.to_ne_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_stack_keeps_kernel_and_user_frames_apart_and_in_order() {
+        let Some(Event::Stack(stack)) = decode(&stack_bytes(&[1, 2], &[3, 4, 5])) else {
+            panic!("not a stack");
+        };
+        assert_eq!(stack.key, StackKey { hash: 0xabcd, tgid: 42, exec_id: 3 });
+        assert_eq!((stack.task_flags, stack.start_time_ns, stack.cgroup_id), (7, 99, 17));
+        assert_eq!(stack.comm, "worker");
+        assert_eq!((stack.kernel, stack.user), (vec![1, 2], vec![3, 4, 5]));
+    }
+
+    #[test]
+    fn a_record_cut_anywhere_is_refused_and_never_panics() {
+        let bytes = stack_bytes(&[1, 2], &[3]);
+        for length in 0..bytes.len() {
+            assert_eq!(decode(&bytes[..length]), None, "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn a_cgroup_path_is_put_together_from_the_root() {
+        let mut event = vec![0u8; size_of::<CgroupEvent>()];
+        event[..4].copy_from_slice(&EVENT_CGROUP.to_ne_bytes());
+        event[4..8].copy_from_slice(&2u32.to_ne_bytes());
+        event[8..16].copy_from_slice(&5u64.to_ne_bytes());
+        event[16..20].copy_from_slice(b"leaf");
+        event[16 + 128..16 + 128 + 6].copy_from_slice(b"parent");
+        assert_eq!(decode(&event), Some(Event::Cgroup { id: 5, path: "/parent/leaf".into() }));
+        event[4..8].copy_from_slice(&0u32.to_ne_bytes());
+        assert_eq!(decode(&event), Some(Event::Cgroup { id: 5, path: "/".into() }));
+        event[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
+        assert!(matches!(decode(&event), Some(Event::Cgroup { path, .. }) if path.starts_with("/…/")));
+    }
+}

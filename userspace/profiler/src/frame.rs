@@ -1,0 +1,193 @@
+//! Every distinct frame once: where it is, and its name as soon as the symbolizer knows it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use symbolizer::{Query, Resolved, Symbolizer};
+
+use crate::executable::Binary;
+
+/// Distinct frames kept.
+const FRAMES_MAX: usize = 262_144;
+/// Addresses given to the symbolizer at once.
+const QUERIES_PER_JOB_MAX: usize = 2048;
+
+/// Index into the table.
+pub(crate) type FrameId = u32;
+
+/// Where a frame is. Never a bare process address where anything better is known, so that a dead
+/// process still has names and identical programs share their frames.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    Kernel {
+        address: u64,
+    },
+    File {
+        binary: Arc<Binary>,
+        file_offset: u64,
+    },
+    /// Code made at run time by the process image with this number.
+    Jit {
+        image: u32,
+        pid: u32,
+        address: u64,
+    },
+    /// Nothing is mapped there, or the process was gone before its mappings were read.
+    Unknown {
+        address: u64,
+    },
+}
+
+/// One frame with its name.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub(crate) place: Place,
+    /// `None` until the symbolizer answered.
+    pub(crate) symbol: Option<Resolved>,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash, Clone, Copy)]
+enum Key {
+    Kernel(u64),
+    File(u64, u64),
+    Jit(u32, u64),
+    Unknown,
+}
+
+/// The table.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    by_key: HashMap<Key, FrameId>,
+    frames: Vec<Frame>,
+    /// Not yet given to the symbolizer.
+    waiting: Vec<FrameId>,
+    /// Given, by job.
+    asked: HashMap<u64, Vec<FrameId>>,
+    next_job: u64,
+    symbolizer: Symbolizer,
+}
+
+impl Frames {
+    pub(crate) fn new(symbolizer: Symbolizer) -> Self {
+        Self {
+            by_key: HashMap::new(),
+            frames: Vec::new(),
+            waiting: Vec::new(),
+            asked: HashMap::new(),
+            next_job: 0,
+            symbolizer,
+        }
+    }
+
+    /// The frame at a place, made if it is new.
+    pub(crate) fn id(&mut self, place: Place) -> FrameId {
+        let key = match &place {
+            Place::Kernel { address } => Key::Kernel(*address),
+            Place::File { binary, file_offset } => Key::File(binary.executable.id, *file_offset),
+            Place::Jit { image, address, .. } => Key::Jit(*image, *address),
+            Place::Unknown => Key::Unknown,
+        };
+        if let Some(id) = self.by_key.get(&key) {
+            return *id;
+        }
+        let id = self.frames.len() as FrameId;
+        let symbol = matches!(place, Place::Unknown).then_some(Err(symbolizer::Reason::NoSymbol));
+        if symbol.is_none() {
+            self.waiting.push(id);
+        }
+        self.frames.push(Frame { place, symbol });
+        self.by_key.insert(key, id);
+        id
+    }
+
+    pub(crate) fn get(&self, id: FrameId) -> &Frame {
+        &self.frames[id as usize]
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Whether the table must be thinned.
+    pub(crate) fn is_full(&self) -> bool {
+        self.frames.len() >= FRAMES_MAX
+    }
+
+    /// Gives the symbolizer what waits and takes what is done; waits at most `wait` for the rest.
+    pub(crate) fn resolve(&mut self, wait: Duration) {
+        let deadline = Instant::now() + wait;
+        loop {
+            self.ask();
+            let left = if self.asked.is_empty() {
+                Duration::ZERO
+            } else {
+                deadline.saturating_duration_since(Instant::now())
+            };
+            let done = self.symbolizer.completed(left);
+            let idle = done.is_empty();
+            for (job, symbols) in done {
+                for (id, symbol) in self.asked.remove(&job).unwrap_or_default().into_iter().zip(symbols) {
+                    if let Some(frame) = self.frames.get_mut(id as usize) {
+                        frame.symbol = Some(symbol);
+                    }
+                }
+            }
+            let finished = self.asked.is_empty() && self.waiting.is_empty();
+            if finished || (idle && Instant::now() >= deadline) {
+                return;
+            }
+        }
+    }
+
+    /// Keeps only frames that `stacks` still refer to and rewrites their references.
+    pub(crate) fn retain<'a>(&mut self, stacks: impl Iterator<Item = &'a mut [FrameId]>) {
+        // Answers on their way name frames by number: have them first.
+        self.resolve(Duration::from_secs(10));
+        self.asked.clear();
+        let mut renumbered: HashMap<FrameId, FrameId> = HashMap::new();
+        let mut old: Vec<Option<Frame>> = std::mem::take(&mut self.frames).into_iter().map(Some).collect();
+        for stack in stacks {
+            for id in stack {
+                *id = *renumbered.entry(*id).or_insert_with(|| {
+                    self.frames.extend(old[*id as usize].take());
+                    self.frames.len() as FrameId - 1
+                });
+            }
+        }
+        self.by_key.retain(|_, id| renumbered.get(id).map(|new| *id = *new).is_some());
+        self.waiting =
+            (0..self.frames.len() as FrameId).filter(|id| self.get(*id).symbol.is_none()).collect();
+    }
+
+    /// What the symbolizer counts.
+    pub(crate) fn symbolizer(&self) -> &Symbolizer {
+        &self.symbolizer
+    }
+
+    fn ask(&mut self) {
+        while !self.waiting.is_empty() {
+            let from = self.waiting.len().saturating_sub(QUERIES_PER_JOB_MAX);
+            let ids = self.waiting.split_off(from);
+            let queries: Vec<Query> = ids.iter().filter_map(|id| query(&self.get(*id).place)).collect();
+            self.next_job += 1;
+            if self.symbolizer.submit(self.next_job, queries).is_err() {
+                // Its queue is full: these go with the next round.
+                self.waiting.extend(ids);
+                return;
+            }
+            self.asked.insert(self.next_job, ids);
+        }
+    }
+}
+
+fn query(place: &Place) -> Option<Query> {
+    Some(match place {
+        Place::Kernel { address } => Query::Kernel { address: *address },
+        Place::File { binary, file_offset } => {
+            Query::User { executable: Arc::clone(&binary.executable), file_offset: *file_offset }
+        }
+        Place::Jit { pid, address, .. } => Query::Jit { pid: *pid, address: *address },
+        Place::Unknown => return None,
+    })
+}

@@ -1,0 +1,127 @@
+//! One push interval: counts by stack, and the profiles made of them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use abi::StackKey;
+use model::{ProcessProfile, ProfileBatch, Resource};
+
+use crate::frame::Frames;
+use crate::pprof::{Builder, Span};
+use crate::process::{Image, Processes};
+use crate::stack::Stacks;
+use crate::{Only, Output};
+
+/// The process name that all kernel threads share; their own names stay as the outermost frame.
+const KERNEL_NAME: &str = "[kernel]";
+/// Cgroup paths kept.
+const CGROUPS_MAX: usize = 16_384;
+
+/// Counts since the last push.
+#[derive(Debug)]
+pub(crate) struct Interval {
+    counts: HashMap<StackKey, u64>,
+    start_unix_ns: u64,
+}
+
+/// Cgroup paths and the container ids in them.
+#[derive(Debug, Default)]
+pub(crate) struct Cgroups {
+    paths: HashMap<u64, (String, Option<String>)>,
+}
+
+/// Everything that a profile is made of.
+pub(crate) struct Sources<'a> {
+    pub(crate) stacks: &'a Stacks,
+    pub(crate) processes: &'a Processes,
+    pub(crate) frames: &'a Frames,
+    pub(crate) cgroups: &'a Cgroups,
+    pub(crate) period_ns: u64,
+    pub(crate) only: &'a Only,
+}
+
+impl Interval {
+    pub(crate) fn start() -> Self {
+        Self { counts: HashMap::new(), start_unix_ns: unix_ns() }
+    }
+
+    pub(crate) fn add(&mut self, key: StackKey, count: u64) {
+        *self.counts.entry(key).or_default() += count;
+    }
+
+    /// The profiles of this interval until now, and how many samples are in them and were left out by `only`.
+    pub(crate) fn batch(&self, sources: &Sources<'_>) -> (ProfileBatch, u64) {
+        let end_unix_ns = unix_ns().max(self.start_unix_ns + 1);
+        let span = Span {
+            start_unix_ns: self.start_unix_ns,
+            duration_ns: end_unix_ns - self.start_unix_ns,
+            period_ns: sources.period_ns,
+        };
+        let mut filtered = 0;
+        let mut groups: BTreeMap<(String, String), (Resource, Builder<'_>)> = BTreeMap::new();
+        for (key, count) in &self.counts {
+            let Some(stack) = sources.stacks.get(key) else {
+                continue;
+            };
+            let Some(image) = sources.processes.get(&stack.image) else {
+                continue;
+            };
+            let resource = sources.resource(image);
+            if !sources.wants(image, &resource) {
+                filtered += count;
+                continue;
+            }
+            let group = (resource.container_id.clone().unwrap_or_default(), resource.process_name.clone());
+            let (_, builder) =
+                groups.entry(group).or_insert_with(|| (resource, Builder::new(sources.frames, span)));
+            let thread_name = image.kernel_thread.then_some(image.name.as_str());
+            builder.add(&stack.frames, *count, image.key.tgid, thread_name);
+        }
+        let profiles = groups.into_values().map(|(resource, builder)| {
+            let (samples, profile) = builder.finish();
+            ProcessProfile { resource, samples, profile }
+        });
+        (
+            ProfileBatch { start_unix_ns: self.start_unix_ns, end_unix_ns, profiles: profiles.collect() },
+            filtered,
+        )
+    }
+}
+
+impl Sources<'_> {
+    fn resource(&self, image: &Image) -> Resource {
+        let (cgroup_path, container_id) =
+            self.cgroups.paths.get(&image.cgroup_id).cloned().unwrap_or_default();
+        let process_name = if image.kernel_thread { KERNEL_NAME.to_owned() } else { image.name.clone() };
+        Resource { cgroup_path, container_id, process_name }
+    }
+
+    fn wants(&self, image: &Image, resource: &Resource) -> bool {
+        match self.only {
+            Only::Everything => true,
+            Only::Pid(pid) => image.key.tgid == *pid,
+            Only::Container(prefix) => {
+                resource.container_id.as_ref().is_some_and(|id| id.starts_with(prefix.as_str()))
+            }
+        }
+    }
+}
+
+impl Cgroups {
+    /// Notes a cgroup's path, which comes once, at first sight.
+    pub(crate) fn insert(&mut self, id: u64, path: String, output: &dyn Output) {
+        if self.paths.len() >= CGROUPS_MAX && !self.paths.contains_key(&id) {
+            return;
+        }
+        let container_id = output.container_id(&path);
+        self.paths.insert(id, (path, container_id));
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.paths.len()
+    }
+}
+
+fn unix_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_nanos() as u64)
+}

@@ -1,0 +1,267 @@
+//! The profiler's thread: wait for new stacks, switch and drain the counts, push.
+
+use std::os::fd::RawFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use abi::{Counter, StackKey};
+use model::Metric;
+use symbolizer::Symbolizer;
+
+use super::Output;
+use super::ticks::{Delivered, Ticks};
+use crate::clock::Clock;
+use crate::event::{Event, Stack};
+use crate::frame::{Frames, Place};
+use crate::interval::{Cgroups, Interval, Sources};
+use crate::process::{ImageKey, Processes, Seen};
+use crate::sampler::Sampler;
+use crate::stack::Stacks;
+use crate::{Config, Error, host, metrics};
+
+/// A program that looked at the old map before the switch has ended after this time.
+const SWITCH_WAIT: Duration = Duration::from_millis(20);
+/// How long a push waits for names; what has none by then is pushed as file and offset.
+const SYMBOLS_WAIT: Duration = Duration::from_secs(1);
+/// The same for the last push.
+const LAST_SYMBOLS_WAIT: Duration = Duration::from_secs(10);
+/// An image without stacks is let go after this time.
+const IMAGE_IDLE: Duration = Duration::from_secs(120);
+/// A profiler that should see samples and sees none for this long is unhealthy.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// What others may know of the running profiler.
+#[derive(Debug, Default)]
+pub(super) struct Snapshot {
+    pub(super) ticks: Ticks,
+    pub(super) metrics: Vec<Metric>,
+    pub(super) problem: Option<String>,
+}
+
+/// All state of the thread.
+pub(super) struct Session {
+    config: Config,
+    output: Box<dyn Output>,
+    snapshot: Arc<Mutex<Snapshot>>,
+    sampler: Sampler,
+    clock: Clock,
+    processes: Processes,
+    frames: Frames,
+    stacks: Stacks,
+    cgroups: Cgroups,
+    interval: Interval,
+    delivered: Delivered,
+    undecodable: u64,
+    last_sample: Instant,
+    problem: Option<String>,
+}
+
+impl Session {
+    pub(super) fn start(
+        config: Config,
+        output: Box<dyn Output>,
+        snapshot: Arc<Mutex<Snapshot>>,
+    ) -> Result<Self, Error> {
+        let symbolizer = Symbolizer::spawn(symbolizer::Config::default())
+            .map_err(|source| Error::System { what: "start the symbolizer's thread".into(), source })?;
+        let sampler = Sampler::load(&config)?;
+        if let Some(field) = &sampler.cgroup_missing {
+            tracing::warn!("this kernel's types have no {field}: samples carry no container");
+        }
+        let clock = Clock::start(config.rate_hz, sampler.program()?)?;
+        Ok(Self {
+            config,
+            output,
+            snapshot,
+            sampler,
+            clock,
+            processes: Processes::default(),
+            frames: Frames::new(symbolizer),
+            stacks: Stacks::default(),
+            cgroups: Cgroups::default(),
+            interval: Interval::start(),
+            delivered: Delivered::default(),
+            undecodable: 0,
+            last_sample: Instant::now(),
+            problem: None,
+        })
+    }
+
+    /// Runs until `wake` becomes readable, then pushes what is left.
+    pub(super) fn run(&mut self, wake: RawFd) {
+        let drain_every = Duration::from_millis(self.config.drain_interval_ms);
+        let push_every = Duration::from_millis(self.config.push_interval_ms);
+        let (mut next_drain, mut next_push) = (Instant::now() + drain_every, Instant::now() + push_every);
+        while !wait(self.sampler.ring_fd(), wake, next_drain) {
+            self.read_events();
+            if Instant::now() < next_drain {
+                continue;
+            }
+            next_drain = (next_drain + drain_every).max(Instant::now());
+            self.drain();
+            if let Err(error) = self.clock.follow_hotplug() {
+                self.report(error.to_string());
+            }
+            if Instant::now() >= next_push {
+                next_push = (next_push + push_every).max(Instant::now());
+                self.push(SYMBOLS_WAIT);
+            } else {
+                self.frames.resolve(Duration::ZERO);
+                self.show_live();
+            }
+            self.publish();
+        }
+        self.clock.stop();
+        self.drain();
+        // Counts of ticks that ran while the first drain switched.
+        self.drain();
+        self.push(LAST_SYMBOLS_WAIT);
+        self.publish();
+    }
+
+    fn read_events(&mut self) {
+        let Self { sampler, processes, frames, stacks, cgroups, output, undecodable, .. } = self;
+        *undecodable += sampler.read_events(|event| match event {
+            Event::Cgroup { id, path } => cgroups.insert(id, path, output.as_ref()),
+            Event::Stack(stack) => add_stack(stack, processes, frames, stacks),
+        });
+    }
+
+    fn drain(&mut self) {
+        if let Err(error) = self.sampler.switch() {
+            self.report(error.to_string());
+            return;
+        }
+        std::thread::sleep(SWITCH_WAIT);
+        // A stack's frames were sent before it was counted: have them before its count.
+        self.read_events();
+        let mut unknown: Vec<StackKey> = Vec::new();
+        let Self { sampler, stacks, interval, delivered, last_sample, .. } = self;
+        let drained = sampler.drain(|key, count| {
+            *last_sample = Instant::now();
+            if stacks.touch(&key) {
+                interval.add(key, count);
+            } else {
+                delivered.without_stack += count;
+                unknown.push(key);
+            }
+        });
+        for key in &unknown {
+            self.sampler.forget(key);
+        }
+        match drained {
+            Ok(()) => self.problem = None,
+            Err(error) => self.report(error.to_string()),
+        }
+    }
+
+    fn push(&mut self, wait: Duration) {
+        self.frames.resolve(wait);
+        let (batch, filtered) = self.interval.batch(&self.sources());
+        self.delivered.filtered += filtered;
+        self.delivered.samples += batch.profiles.iter().map(|profile| profile.samples).sum::<u64>();
+        self.output.push(batch);
+        self.interval = Interval::start();
+        self.stacks.interval += 1;
+        self.let_go();
+    }
+
+    fn show_live(&mut self) {
+        if self.output.live_wanted() {
+            let (batch, _) = self.interval.batch(&self.sources());
+            self.output.live(batch);
+        }
+    }
+
+    /// Keeps memory bounded: stacks not met lately go, then images and frames that nothing refers to.
+    fn let_go(&mut self) {
+        let crowded = self.frames.is_full();
+        let gone = self.stacks.evict(crowded);
+        for key in &gone {
+            self.sampler.forget(key);
+        }
+        let used: std::collections::HashSet<ImageKey> =
+            self.stacks.values().map(|stack| stack.image).collect();
+        self.processes.retain(IMAGE_IDLE, |key| used.contains(key));
+        if crowded {
+            self.frames.retain(self.stacks.frames_mut());
+        }
+    }
+
+    fn sources(&self) -> Sources<'_> {
+        Sources {
+            stacks: &self.stacks,
+            processes: &self.processes,
+            frames: &self.frames,
+            cgroups: &self.cgroups,
+            period_ns: self.clock.period_ns(),
+            only: &self.config.only,
+        }
+    }
+
+    fn report(&mut self, problem: String) {
+        if self.problem.as_ref() != Some(&problem) {
+            tracing::error!("{problem}");
+        }
+        self.problem = Some(problem);
+    }
+
+    fn publish(&mut self) {
+        let counters = self.sampler.counters();
+        let ticks =
+            Ticks::account(self.clock.ticks_counted(), self.clock.ticks_idle(), &counters, self.delivered);
+        let silent = self.last_sample.elapsed() > SILENCE_MAX && counters[Counter::Ran as usize] > 0;
+        let metrics = metrics::collect(&metrics::State {
+            counters: &counters,
+            ticks: &ticks,
+            cpus: self.clock.cpus(),
+            processes: &self.processes,
+            frames: &self.frames,
+            stacks: &self.stacks,
+            cgroups: &self.cgroups,
+            undecodable: self.undecodable,
+            map_bytes: self.sampler.map_bytes(),
+        });
+        let problem = self.problem.clone().or_else(|| {
+            silent.then(|| format!("no sample in {} s although the clock ticks", SILENCE_MAX.as_secs()))
+        });
+        let mut snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        *snapshot = Snapshot { ticks, metrics, problem };
+    }
+}
+
+fn add_stack(stack: Stack, processes: &mut Processes, frames: &mut Frames, stacks: &mut Stacks) {
+    let image =
+        ImageKey { tgid: stack.key.tgid, exec_id: stack.key.exec_id, start_time_ns: stack.start_time_ns };
+    processes.see(Seen {
+        key: image,
+        name: stack.comm,
+        cgroup_id: stack.cgroup_id,
+        kernel_thread: host::is_kernel_thread(stack.task_flags),
+    });
+    // Sent again because the kernel's own table forgot it.
+    if stacks.contains(&stack.key) {
+        return;
+    }
+    let mut ids = Vec::with_capacity(stack.kernel.len() + stack.user.len());
+    for (index, address) in stack.kernel.iter().enumerate() {
+        // All but the interrupted instruction are return addresses: the call lies before.
+        let address = if index == 0 { *address } else { address.saturating_sub(1) };
+        ids.push(frames.id(Place::Kernel { address }));
+    }
+    for place in processes.places(&image, &stack.user) {
+        ids.push(frames.id(place));
+    }
+    stacks.insert(stack.key, image, ids.into_boxed_slice());
+}
+
+/// Waits for the ring buffer, the end, or `until`; true at the end.
+fn wait(ring: RawFd, wake: RawFd, until: Instant) -> bool {
+    let mut fds = [ring, wake].map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+    let left = until.saturating_duration_since(Instant::now());
+    // Rounded up: a timeout of 0 would spin through the last millisecond.
+    let timeout_ms = (left.as_micros().div_ceil(1000)).min(60_000) as i32;
+    // SAFETY: two pollfds; an interrupted or failed poll is a wake-up without cause.
+    unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout_ms) };
+    fds[1].revents != 0
+}
