@@ -125,7 +125,8 @@ fn find_linker() -> Option<PathBuf> {
 }
 
 fn find_toolchain() -> Option<Toolchain> {
-    if let Some(libdir) = output(Command::new(DEBIAN_RUSTC).args(["--print", "target-libdir", "--target", TARGET]))
+    if let Some(libdir) =
+        output(Command::new(DEBIAN_RUSTC).args(["--print", "target-libdir", "--target", TARGET]))
         && has_core(Path::new(libdir.trim()))
     {
         return Some(Toolchain::Debian);

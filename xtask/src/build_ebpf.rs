@@ -24,12 +24,15 @@ enum Message {
 pub(crate) fn run() -> Result<bool> {
     let mut build = workspace::cargo();
     build.args(["build", "--release", "--package", "bytecode", "--message-format", "json"]);
-    let output = build.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cannot start cargo")?;
+    let output =
+        build.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cannot start cargo")?;
     if !output.status.success() {
         return Ok(false);
     }
     let out_dir = String::from_utf8_lossy(&output.stdout).lines().find_map(out_dir);
-    let Some(out_dir) = out_dir else { bail!("cargo did not say where bytecode's build script put its output") };
+    let Some(out_dir) = out_dir else {
+        bail!("cargo did not say where bytecode's build script put its output")
+    };
 
     let object = out_dir.join("sampler");
     let bytes = fs::read(&object).with_context(|| object.display().to_string())?;
@@ -48,7 +51,9 @@ pub(crate) fn run() -> Result<bool> {
 
 fn out_dir(line: &str) -> Option<PathBuf> {
     match serde_json::from_str(line).ok()? {
-        Message::BuildScriptExecuted { package_id, out_dir } if package_id.contains("/bytecode#") => Some(out_dir),
+        Message::BuildScriptExecuted { package_id, out_dir } if package_id.contains("/bytecode#") => {
+            Some(out_dir)
+        }
         _ => None,
     }
 }

@@ -53,7 +53,8 @@ pub(crate) fn spawn(command: &mut Command) -> Result<Child> {
     let tie = move || {
         // SAFETY: prctl with this option takes integers only, and both calls are async-signal-safe.
         let orphaned = unsafe {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) != 0 || libc::getppid().cast_unsigned() != parent
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) != 0
+                || libc::getppid().cast_unsigned() != parent
         };
         if orphaned { Err(io::Error::from_raw_os_error(libc::ESRCH)) } else { Ok(()) }
     };

@@ -108,14 +108,17 @@ fn cargo_test(selection: &[&str], alone: bool) -> Result<Tally> {
     })?;
     let mut tally = counter.tally();
     if !status.success() && tally.failed == 0 {
-        println!("FAILED cargo test ({status}) without a failed test: it did not build, or a test process died");
+        println!(
+            "FAILED cargo test ({status}) without a failed test: it did not build, or a test process died"
+        );
         tally.failed = 1;
     }
     Ok(tally)
 }
 
 fn table(results: &[(&str, Tally, Duration)]) -> String {
-    let mut text = format!("{:<10}{:>8}{:>8}{:>9}{:>10}\n", "level", "passed", "failed", "skipped", "seconds");
+    let mut text =
+        format!("{:<10}{:>8}{:>8}{:>9}{:>10}\n", "level", "passed", "failed", "skipped", "seconds");
     for (name, tally, elapsed) in results {
         let Tally { passed, failed, skipped } = tally;
         text.push_str(&format!("{name:<10}{passed:>8}{failed:>8}{skipped:>9}{:>10}\n", elapsed.as_secs()));

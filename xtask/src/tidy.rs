@@ -42,7 +42,6 @@ impl fmt::Display for Finding {
 }
 
 /// A Rust file, its path relative to the root.
-#[derive(Debug)]
 struct Source {
     path: String,
     text: String,

@@ -90,7 +90,8 @@ mod tests {
 
     #[test]
     fn a_process_in_a_container_has_every_label() {
-        let labels = profile_labels(&resource("nginx", Some("3f4e")), "node-1", &external(&[("cluster", "eu")]));
+        let labels =
+            profile_labels(&resource("nginx", Some("3f4e")), "node-1", &external(&[("cluster", "eu")]));
         let expected = [
             ("__name__", "process_cpu"),
             ("cluster", "eu"),

@@ -122,12 +122,11 @@ impl Clock {
             Err(Error::System { what: format!("{what} on CPU {cpu}"), source: io::Error::last_os_error() })
         };
         // SAFETY: both descriptors are open.
-        attach(
-            unsafe { sys::ioctls::SET_BPF(fd.as_raw_fd(), self.program.as_raw_fd() as _) },
-            "attach the sampler",
-        )?;
+        let set = unsafe { sys::ioctls::SET_BPF(fd.as_raw_fd(), self.program.as_raw_fd() as _) };
+        attach(set, "attach the sampler")?;
         // SAFETY: an open perf event descriptor.
-        attach(unsafe { sys::ioctls::ENABLE(fd.as_raw_fd(), 0) }, "enable the clock")?;
+        let enabled = unsafe { sys::ioctls::ENABLE(fd.as_raw_fd(), 0) };
+        attach(enabled, "enable the clock")?;
         self.events.insert(cpu, Event { fd, counted_ns: 0 });
         Ok(())
     }

@@ -34,9 +34,7 @@ pub(crate) enum Place {
         address: u64,
     },
     /// Nothing is mapped there, or the process was gone before its mappings were read.
-    Unknown {
-        address: u64,
-    },
+    Unknown,
 }
 
 /// One frame with its name.

@@ -131,8 +131,14 @@ impl Processes {
             image.reread_after = Instant::now() + image.reread_wait;
             image.reread_wait = (image.reread_wait * 2).min(REREAD_MAX);
         }
-        let places: Vec<Place> = lookups.iter().map(|address| image.place(*address)).collect();
-        self.frames_unmapped += places.iter().filter(|place| matches!(place, Place::Unknown)).count() as u64;
+        let mut places = Vec::with_capacity(lookups.len());
+        for address in lookups {
+            places.push(image.place(address));
+            if matches!(places.last(), Some(Place::Unknown)) {
+                self.stacks_cut += 1;
+                break;
+            }
+        }
         self.images.insert(*key, image);
         places
     }

@@ -141,3 +141,112 @@ impl Queue {
         self.shared.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn queue() -> Queue {
+        Queue::new(Config { bytes_max: 1 << 20 })
+    }
+
+    fn record(number: u32) -> Record {
+        Record { items: 1, newest_unix_ms: 0, payload: Bytes::copy_from_slice(&number.to_le_bytes()) }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn every_record_pushed_from_a_plain_thread_reaches_every_destination_in_order() {
+        const RECORDS: u32 = 5000;
+        let queue = queue();
+        let readers: Vec<_> = ["one", "two", "three"]
+            .map(|name| {
+                let mut cursor = queue.cursor(name).unwrap();
+                tokio::spawn(async move {
+                    for number in 0..RECORDS {
+                        let (seq, record) = cursor.next().await;
+                        assert_eq!(record.payload.as_ref(), number.to_le_bytes());
+                        assert!(cursor.ack(seq));
+                    }
+                })
+            })
+            .into_iter()
+            .collect();
+        let pushing = queue.clone();
+        let thread = std::thread::spawn(move || {
+            for number in 0..RECORDS {
+                pushing.push(record(number)).unwrap();
+            }
+        });
+        for reader in readers {
+            tokio::time::timeout(Duration::from_secs(60), reader).await.unwrap().unwrap();
+        }
+        thread.join().unwrap();
+        assert_eq!(queue.delivered().get(), u64::from(RECORDS));
+        assert_eq!(queue.stats().held_bytes, 0);
+    }
+
+    #[tokio::test]
+    async fn a_record_comes_again_until_it_is_acknowledged() {
+        let queue = queue();
+        let mut cursor = queue.cursor("a").unwrap();
+        queue.push(record(1)).unwrap();
+        queue.push(record(2)).unwrap();
+        let first = cursor.next().await;
+        assert_eq!(cursor.next().await, first);
+        cursor.ack(first.0);
+        assert_eq!(cursor.next().await.1, record(2));
+        assert_eq!(cursor.pending().records, 1);
+    }
+
+    #[tokio::test]
+    async fn a_cursor_keeps_its_position_when_it_is_made_anew() {
+        let queue = queue();
+        let mut cursor = queue.cursor("a").unwrap();
+        assert_eq!(queue.cursor("a").unwrap_err(), Error::CursorInUse("a".to_owned()));
+        for number in 1..=3 {
+            queue.push(record(number)).unwrap();
+        }
+        let (seq, _) = cursor.next().await;
+        cursor.ack(seq);
+        let (in_flight, _) = cursor.next().await;
+        drop(cursor);
+        queue.push(record(4)).unwrap();
+        let mut cursor = queue.cursor("a").unwrap();
+        assert_eq!(cursor.next().await, (in_flight, record(2)));
+        assert_eq!(cursor.pending().records, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn drained_waits_for_the_last_acknowledgement_and_not_beyond_the_deadline() {
+        let queue = queue();
+        let mut cursor = queue.cursor("a").unwrap();
+        queue.push(record(1)).unwrap();
+        let started = Instant::now();
+        assert!(!queue.drained(started + Duration::from_secs(3)).await);
+        assert_eq!(Instant::now() - started, Duration::from_secs(3));
+
+        let waiting = tokio::spawn({
+            let queue = queue.clone();
+            async move { queue.drained(Instant::now() + Duration::from_secs(3600)).await }
+        });
+        tokio::task::yield_now().await;
+        let (seq, _) = cursor.next().await;
+        assert!(!waiting.is_finished());
+        cursor.ack(seq);
+        assert!(waiting.await.unwrap());
+        assert_eq!(Instant::now() - started, Duration::from_secs(3), "no time had to pass");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_destination_without_a_cursor_does_not_hold_up_the_end() {
+        let queue = queue();
+        drop(queue.cursor("away").unwrap());
+        queue.push(record(1)).unwrap();
+        assert_eq!(queue.pending("away").unwrap().records, 1);
+        assert!(queue.drained(Instant::now() + Duration::from_secs(1)).await);
+    }
+}

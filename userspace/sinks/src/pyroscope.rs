@@ -105,11 +105,8 @@ fn shown(response: &Response) -> String {
     }
     let text = connect_error(&response.body)
         .unwrap_or_else(|| String::from_utf8_lossy(&response.body).trim().to_owned());
-    let text: String = text
-        .chars()
-        .map(|char| if char.is_control() { ' ' } else { char })
-        .take(SHOWN_CHARS_MAX)
-        .collect();
+    let text: String =
+        text.chars().map(|char| if char.is_control() { ' ' } else { char }).take(SHOWN_CHARS_MAX).collect();
     match text.is_empty() {
         true => format!("HTTP {status}"),
         false => format!("HTTP {status}: {text}"),

@@ -39,7 +39,8 @@ pub fn queue_metrics(stats: &Stats, signal: &str) -> Vec<Metric> {
 fn of_destination(destination: &DestinationStats) -> Vec<Metric> {
     let name = destination.name.as_str();
     let pending = destination.pending;
-    let gauge = |metric, help, value: u64| Metric::gauge(metric, help, value as f64).with("destination", name);
+    let gauge =
+        |metric, help, value: u64| Metric::gauge(metric, help, value as f64).with("destination", name);
     let mut all = vec![
         gauge("kovar_queue_pending_records", "Records not acknowledged.", pending.records),
         gauge("kovar_queue_pending_items", "Items in records not acknowledged.", pending.items),

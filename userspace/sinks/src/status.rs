@@ -110,9 +110,8 @@ impl OutletHandle {
     /// [`crate::queue_metrics`].
     pub fn metrics(&self) -> Vec<Metric> {
         let progress = self.progress();
-        let counter = |name, help, value| {
-            Metric::counter(name, help, value).with("destination", self.name.as_str())
-        };
+        let counter =
+            |name, help, value| Metric::counter(name, help, value).with("destination", self.name.as_str());
         let retrying = matches!(progress.state, OutletState::Retrying { .. });
         let mut all = vec![
             counter(
@@ -171,8 +170,12 @@ impl OutletHandle {
             let not_logged = std::mem::take(&mut progress.drops_not_logged);
             progress.drop_logged = Some(now);
             tracing::warn!(
-                destination = self.name, url = self.url, reason = reason.as_str(), items = record.items,
-                not_logged, "record refused for good: {error}"
+                destination = self.name,
+                url = self.url,
+                reason = reason.as_str(),
+                items = record.items,
+                not_logged,
+                "record refused for good: {error}"
             );
         }
         progress.last_error = Some(error);
@@ -205,7 +208,10 @@ impl OutletHandle {
         self.progress().state = OutletState::Stopped;
         if pending.records > 0 {
             tracing::warn!(
-                destination = self.name, url = self.url, records = pending.records, items = pending.items,
+                destination = self.name,
+                url = self.url,
+                records = pending.records,
+                items = pending.items,
                 "stopped before everything was sent"
             );
         }

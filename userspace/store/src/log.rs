@@ -96,14 +96,17 @@ impl Log {
         }
     }
 
-    /// Drops what is older than the age limit. Segments are in the order of their making, so one that is too
-    /// old takes those before it along, also those whose times a clock set wrong put into the future.
+    /// Drops the segments that are older than the age limit. One with a time in the future, which a clock set
+    /// wrong has left, goes with the first one made after it that is too old.
     pub(crate) fn expire(&mut self, now_unix_ms: i64) -> Result<(), Error> {
         let oldest_kept = now_unix_ms.saturating_sub(self.age_max_ms);
-        let expired = self.segments.iter().rposition(|segment| segment.newest_unix_ms < oldest_kept);
-        for _ in 0..expired.map_or(0, |last| last + 1) {
-            let records = self.drop_oldest()?;
-            self.counters.dropped_age_records += records;
+        let last = self.segments.iter().rposition(|segment| segment.newest_unix_ms < oldest_kept);
+        for at in (0..last.map_or(0, |last| last + 1)).rev() {
+            let newest_unix_ms = self.segments.get(at).map_or(now_unix_ms, |segment| segment.newest_unix_ms);
+            if newest_unix_ms < oldest_kept || newest_unix_ms > now_unix_ms {
+                let records = self.drop_segment(at)?;
+                self.counters.dropped_age_records += records;
+            }
         }
         Ok(())
     }
@@ -211,24 +214,24 @@ impl Log {
         while !self.segments.is_empty()
             && (self.bytes().saturating_add(bytes) > self.bytes_max || self.segments.len() >= SEGMENTS_MAX)
         {
-            let records = self.drop_oldest()?;
+            let records = self.drop_segment(0)?;
             self.counters.dropped_bytes_records += records;
         }
         Ok(())
     }
 
     /// The records that went with it.
-    fn drop_oldest(&mut self) -> Result<u64, Error> {
-        let Some(segment) = self.segments.front() else { return Ok(0) };
+    fn drop_segment(&mut self, at: usize) -> Result<u64, Error> {
+        let Some(segment) = self.segments.get(at) else { return Ok(0) };
         match fs::remove_file(&segment.path) {
             Ok(()) => {}
             // Someone else's doing, and what was wanted.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(Error::io("remove", &segment.path, source)),
         }
-        if self.segments.len() == 1 {
+        if at + 1 == self.segments.len() {
             self.active = None;
         }
-        Ok(self.segments.pop_front().map_or(0, |segment| segment.records))
+        Ok(self.segments.remove(at).map_or(0, |segment| segment.records))
     }
 }

@@ -86,11 +86,8 @@ impl HttpClient {
     }
 
     async fn authorize(&self, url: &Url, request: RequestBuilder) -> Result<RequestBuilder, Error> {
-        let unreadable = |problem| Error::Retryable {
-            url: url.to_string(),
-            failure: Failure::Credential,
-            problem,
-        };
+        let unreadable =
+            |problem| Error::Retryable { url: url.to_string(), failure: Failure::Credential, problem };
         Ok(match self.auth.as_deref() {
             None => request,
             Some(LiveAuth::Basic { username, password }) => {
@@ -132,7 +129,8 @@ fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
 fn with_proxy(builder: ClientBuilder, config: &ClientConfig) -> Result<ClientBuilder, Error> {
     let Some(proxy_url) = &config.proxy_url else { return Ok(builder) };
     let url = Url::parse("proxy_url", proxy_url.expose())?;
-    let proxy = Proxy::all(url.to_request(true)).map_err(|error| Error::config("proxy_url", chain(&error)))?;
+    let proxy =
+        Proxy::all(url.to_request(true)).map_err(|error| Error::config("proxy_url", chain(&error)))?;
     Ok(builder.proxy(proxy))
 }
 

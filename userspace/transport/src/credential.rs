@@ -47,8 +47,7 @@ impl Live {
         match credential {
             Credential::Value(secret) => Ok(Live::Value(secret)),
             Credential::File(path) => {
-                let last =
-                    read_with_stamp(&path).map_err(|p| Error::config(format!("{setting}_file"), p))?;
+                let last = read_with_stamp(&path).map_err(|p| Error::config(format!("{setting}_file"), p))?;
                 Ok(Live::File(Arc::new(WatchedFile { path, last: Mutex::new(last) })))
             }
         }
@@ -126,7 +125,8 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_a_configuration_error_at_start() {
-        let error = Live::new("auth.bearer_token", Credential::File("/nonexistent/token".into())).unwrap_err();
+        let error =
+            Live::new("auth.bearer_token", Credential::File("/nonexistent/token".into())).unwrap_err();
         let Error::Config { setting, problem } = error else { panic!("{error}") };
         assert_eq!(setting, "auth.bearer_token_file");
         assert!(problem.contains("/nonexistent/token"), "{problem}");

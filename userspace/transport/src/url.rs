@@ -15,9 +15,8 @@ impl Url {
     /// [`Error::Config`] naming `setting` when it is not an absolute http or https URL with a host.
     pub fn parse(setting: &str, text: &str) -> Result<Self, Error> {
         // The text itself is not repeated: it may hold a password.
-        let url = reqwest::Url::parse(text).map_err(|error| {
-            Error::config(setting, format!("not a URL like http://host:4040: {error}"))
-        })?;
+        let url = reqwest::Url::parse(text)
+            .map_err(|error| Error::config(setting, format!("not a URL like http://host:4040: {error}")))?;
         if !matches!(url.scheme(), "http" | "https") {
             let problem = format!("the scheme {} is not http or https", url.scheme());
             return Err(Error::config(setting, problem));
@@ -88,7 +87,9 @@ mod tests {
 
     #[test]
     fn what_is_no_http_address_is_refused_by_the_settings_name() {
-        for text in ["", "pyroscope:4040", "ftp://host/", "http://", "//host", "http://host/#x", "http://u:hunter2@"] {
+        for text in
+            ["", "pyroscope:4040", "ftp://host/", "http://", "//host", "http://host/#x", "http://u:hunter2@"]
+        {
             let error = Url::parse("destinations.pyroscope[0].url", text).unwrap_err().to_string();
             assert!(error.starts_with("destinations.pyroscope[0].url: "), "{error}");
             assert!(!error.contains("hunter2"), "{error}");

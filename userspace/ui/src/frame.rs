@@ -69,11 +69,6 @@ impl FrameTable {
         self.frames.len()
     }
 
-    /// Whether there is no frame.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.frames.is_empty()
-    }
-
     /// Notes that `value_ns` was spent under this line of the frame.
     pub(crate) fn count_line(&mut self, id: FrameId, line: i64, value_ns: u64) {
         if line > 0 {

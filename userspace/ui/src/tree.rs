@@ -85,7 +85,7 @@ impl Tree {
         self.nodes.first().map_or(0, |root| root.total_ns)
     }
 
-    /// All nodes, the root first.
+    #[cfg(test)]
     pub(crate) fn nodes(&self) -> &[Node] {
         &self.nodes
     }

@@ -27,7 +27,9 @@ pub(super) fn install_toolchain(distribution: &Distribution) -> Result<bool> {
         if missing.is_empty() {
             return Ok(false);
         }
-        if missing.iter().all(|name| is_offered(name)) || distribution::update_lists()? && missing.iter().all(|name| is_offered(name)) {
+        if missing.iter().all(|name| is_offered(name))
+            || distribution::update_lists()? && missing.iter().all(|name| is_offered(name))
+        {
             println!("missing: {} (compile the kernel programs)", missing.join(", "));
             if !distribution::install_by_apt(&missing)? {
                 bail!("the BPF toolchain is missing");
@@ -83,8 +85,10 @@ fn candidate(line: &str) -> Option<&str> {
 fn nightly_has_source() -> Result<bool> {
     let Some(rustup) = workspace::find_program("rustup") else { return Ok(false) };
     let list = process::capture(Command::new(&rustup).args(["toolchain", "list"])).context("rustup")?;
-    let nightlies =
-        list.lines().filter_map(|line| line.split_whitespace().next()).filter(|name| name.starts_with("nightly"));
+    let nightlies = list
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| name.starts_with("nightly"));
     for name in nightlies {
         let sysroot =
             process::capture(Command::new(&rustup).args(["run", name, "rustc", "--print", "sysroot"]))?;

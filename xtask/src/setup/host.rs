@@ -14,7 +14,8 @@ pub(crate) fn is_root() -> bool {
 pub(crate) fn problems() -> Vec<String> {
     let mut problems = Vec::new();
     if !is_root() {
-        problems.push("you are not root; `cargo xtask run` and the kernel tests need it (sudo -E)".to_owned());
+        problems
+            .push("you are not root; `cargo xtask run` and the kernel tests need it (sudo -E)".to_owned());
     }
     if !Path::new(BTF).exists() {
         problems.push(format!("{BTF} is missing; the kernel was built without CONFIG_DEBUG_INFO_BTF"));

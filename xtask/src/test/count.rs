@@ -74,7 +74,8 @@ impl Counter {
 
 /// With one thread the harness first prints `test <name> ... ` on the same line.
 fn is_skip(line: &str) -> bool {
-    let said = line.split_once(" ... ").filter(|(test, _)| test.starts_with("test ")).map_or(line, |(_, said)| said);
+    let said =
+        line.split_once(" ... ").filter(|(test, _)| test.starts_with("test ")).map_or(line, |(_, said)| said);
     said.strip_prefix("skipped: ").is_some_and(|rest| rest.contains(": "))
 }
 

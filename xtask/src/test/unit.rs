@@ -20,7 +20,9 @@ pub(super) fn run() -> Result<Tally> {
     let mut clippy_probes = workspace::cargo();
     clippy_probes.args(["clippy", "--package", "probes", "--", "-D", "warnings"]);
     clippy_probes.env("CARGO_PROFILE_DEV_PANIC", "abort");
-    println!("probes is linted apart (panic=abort: it has no std) and has no tests: it only runs in the kernel");
+    println!(
+        "probes is linted apart (panic=abort: it has no std) and has no tests: it only runs in the kernel"
+    );
 
     let tally = [
         check("formatting", succeeds("formatting", fmt)),

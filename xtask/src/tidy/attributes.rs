@@ -28,7 +28,11 @@ impl Visit<'_> for Exemptions<'_> {
             || (path.is_ident("cfg_attr") && (tokens.contains("allow (") || tokens.contains("allow(")));
         if is_exemption && !tokens.contains("reason =") {
             let line = attribute.pound_token.span.start().line;
-            self.findings.push(Finding::new(self.path, line, "an exemption from a lint needs `reason = \"...\"`"));
+            self.findings.push(Finding::new(
+                self.path,
+                line,
+                "an exemption from a lint needs `reason = \"...\"`",
+            ));
         }
         visit::visit_attribute(self, attribute);
     }

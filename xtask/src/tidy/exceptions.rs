@@ -33,7 +33,8 @@ fn parse(list: &str) -> Result<Vec<Exception>> {
                 [path, function, lines] => (path, Some(function.to_owned()), lines),
                 _ => anyhow::bail!("{LIST_PATH}:{line}: not `<path> [<function>] <lines>`"),
             };
-            let lines = lines.parse().with_context(|| format!("{LIST_PATH}:{line}: {lines:?} is no number"))?;
+            let lines =
+                lines.parse().with_context(|| format!("{LIST_PATH}:{line}: {lines:?} is no number"))?;
             Ok(Exception { line, path: path.to_owned(), function, lines })
         })
         .collect()
@@ -42,7 +43,10 @@ fn parse(list: &str) -> Result<Vec<Exception>> {
 pub(super) fn check(lengths: &[Length], exceptions: &[Exception]) -> Vec<Finding> {
     let mut findings = Vec::new();
     if exceptions.len() > EXCEPTIONS_MAX {
-        let rule = format!("{} exceptions; the list may only shrink and {EXCEPTIONS_MAX} are left", exceptions.len());
+        let rule = format!(
+            "{} exceptions; the list may only shrink and {EXCEPTIONS_MAX} are left",
+            exceptions.len()
+        );
         findings.push(Finding::new(LIST_PATH, 1, rule));
     }
     for length in lengths {
@@ -60,7 +64,8 @@ pub(super) fn check(lengths: &[Length], exceptions: &[Exception]) -> Vec<Finding
                 findings.push(Finding::new(LIST_PATH, exception.line, rule));
             }
             Some(exception) if lines > exception.lines => {
-                let rule = format!("{what} has grown from {} to {lines} lines; it may only shrink", exception.lines);
+                let rule =
+                    format!("{what} has grown from {} to {lines} lines; it may only shrink", exception.lines);
                 findings.push(Finding::new(&length.path, length.line, rule));
             }
             Some(exception) if lines < exception.lines => {
@@ -70,7 +75,8 @@ pub(super) fn check(lengths: &[Length], exceptions: &[Exception]) -> Vec<Finding
             _ => {}
         }
     }
-    let stale = exceptions.iter().filter(|exception| !lengths.iter().any(|length| is_about(exception, length)));
+    let stale =
+        exceptions.iter().filter(|exception| !lengths.iter().any(|length| is_about(exception, length)));
     findings.extend(stale.map(|exception| {
         Finding::new(LIST_PATH, exception.line, format!("{} is not there any more", exception.path))
     }));
@@ -91,7 +97,11 @@ mod tests {
 
     fn rules(lengths: &[Length], list: &str) -> Vec<String> {
         let findings = check(lengths, &parse(list).unwrap());
-        findings.into_iter().map(|finding| finding.to_string()).filter(|rule| !rule.contains("are left")).collect()
+        findings
+            .into_iter()
+            .map(|finding| finding.to_string())
+            .filter(|rule| !rule.contains("are left"))
+            .collect()
     }
 
     #[test]
@@ -106,7 +116,9 @@ mod tests {
     fn a_listed_exception_holds_at_exactly_its_number() {
         assert!(rules(&function(80), "a.rs f 80").is_empty());
         assert!(rules(&function(81), "a.rs f 80")[0].contains("grown"));
-        assert!(rules(&function(79), "# list\na.rs f 80")[0].contains("exceptions.txt:2: fn f of a.rs has 79"));
+        assert!(
+            rules(&function(79), "# list\na.rs f 80")[0].contains("exceptions.txt:2: fn f of a.rs has 79")
+        );
         assert!(rules(&function(70), "a.rs f 80")[0].contains("remove the line"));
         assert!(rules(&[], "a.rs f 80")[0].contains("not there any more"));
     }

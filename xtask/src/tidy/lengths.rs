@@ -29,7 +29,8 @@ impl Length {
 }
 
 pub(super) fn measure(source: &Source) -> Vec<Length> {
-    let file = Length { path: source.path.clone(), function: None, line: 1, lines: source.text.lines().count() };
+    let file =
+        Length { path: source.path.clone(), function: None, line: 1, lines: source.text.lines().count() };
     let mut visitor = Functions { path: &source.path, lengths: vec![file] };
     visitor.visit_file(&source.syntax);
     visitor.lengths

@@ -130,7 +130,8 @@ pub(super) fn check(packages: &[Package]) -> Vec<Finding> {
                 findings.push(package.finding(dependency, &format!("`{name}` may not use `{dependency}`")));
             }
             if border.never.contains(&dependency) {
-                findings.push(package.finding(dependency, &format!("`{name}` must never use `{dependency}`")));
+                findings
+                    .push(package.finding(dependency, &format!("`{name}` must never use `{dependency}`")));
             }
             let home = HOMES.iter().find(|(crate_name, _)| *crate_name == dependency);
             if let Some((_, homes)) = home.filter(|(_, homes)| !homes.contains(&name.as_str()))
@@ -143,7 +144,11 @@ pub(super) fn check(packages: &[Package]) -> Vec<Finding> {
     }
     let gone = BORDERS.iter().filter(|border| !ours.contains(border.package));
     findings.extend(gone.map(|border| {
-        Finding::new("Cargo.toml", 1, format!("the package `{}` of the table of borders is not there", border.package))
+        Finding::new(
+            "Cargo.toml",
+            1,
+            format!("the package `{}` of the table of borders is not there", border.package),
+        )
     }));
     findings
 }
@@ -151,9 +156,10 @@ pub(super) fn check(packages: &[Package]) -> Vec<Finding> {
 impl Package {
     /// A finding at the line of the manifest that begins with `key`.
     fn finding(&self, key: &str, rule: &str) -> Finding {
-        let line = self.text.lines().position(|line| {
-            line.strip_prefix(key).is_some_and(|rest| rest.starts_with(['.', ' ', '=']))
-        });
+        let line = self
+            .text
+            .lines()
+            .position(|line| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(['.', ' ', '='])));
         Finding::new(&self.manifest, line.map_or(1, |index| index + 1), rule)
     }
 }
@@ -163,7 +169,8 @@ mod tests {
     use super::*;
 
     fn package(name: &str, dependencies: &[&str]) -> Package {
-        let lines: Vec<String> = dependencies.iter().map(|name| format!("{name}.workspace = true\n")).collect();
+        let lines: Vec<String> =
+            dependencies.iter().map(|name| format!("{name}.workspace = true\n")).collect();
         Package {
             name: name.to_owned(),
             manifest: format!("{name}/Cargo.toml"),

@@ -21,7 +21,9 @@ fn check_text<'a>(text: &str, packages: impl Iterator<Item = &'a str>) -> Vec<Fi
     let end_of_table = rows.last().map_or(1, |(line, _)| *line);
     packages
         .filter(|package| !rows.iter().any(|(_, cell)| cell == package))
-        .map(|package| Finding::new(README, end_of_table, format!("the component table has no row for `{package}`")))
+        .map(|package| {
+            Finding::new(README, end_of_table, format!("the component table has no row for `{package}`"))
+        })
         .collect()
 }
 

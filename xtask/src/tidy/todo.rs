@@ -30,7 +30,8 @@ mod tests {
     #[test]
     fn a_mark_without_an_issue_is_found_and_one_with_a_link_is_not() {
         let mark = MARKS[0];
-        let text = format!("//! A.\n// {mark}: later\n// {mark} https://example.com/issues/1\nfn {mark}S() {{}}\n");
+        let text =
+            format!("//! A.\n// {mark}: later\n// {mark} https://example.com/issues/1\nfn {mark}S() {{}}\n");
         let lines: Vec<usize> =
             check(&Source::parse("a.rs", &text).unwrap()).iter().map(|finding| finding.line).collect();
         assert_eq!(lines, [2]);

@@ -89,8 +89,8 @@ fn duplicates_are_errors() {
 
 #[test]
 fn labels_and_headers_have_valid_names() {
-    assert!(error("external_labels: {9a: x}").contains("starts with no digit"));
-    assert!(error("external_labels: {__name__: x}").contains("reserved"));
+    assert!(error("external_labels: {9a: x}").contains("starts with neither a digit nor `__`"));
+    assert!(error("external_labels: {__name__: x}").contains("starts with neither a digit nor `__`"));
     assert!(error("destinations: {pyroscope: [{url: 'http://a', headers: {'a b': x}}]}").contains("not a header's name"));
 }
 

@@ -352,14 +352,10 @@ impl Setting for Labels {
 
     fn read(node: &Node, path: &str, problems: &mut Problems) -> Option<Self> {
         texts(node, path, problems, |name| {
-            let start = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-            if !start || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-                return Err("a label's name has letters, digits and `_`, and starts with no digit");
+            match labels::is_valid_label_name(name) {
+                true => Ok(()),
+                false => Err("a label's name has letters, digits and `_`, and starts with neither a digit nor `__`"),
             }
-            if name.starts_with("__") {
-                return Err("label names starting with `__` are reserved");
-            }
-            Ok(())
         })
         .map(Self)
     }

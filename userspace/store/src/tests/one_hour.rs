@@ -8,6 +8,8 @@ use crate::Store;
 const RECORDS: i64 = 240;
 const SERIES: u64 = 20;
 const SAMPLES: u64 = 100;
+const STACKS: u64 = 400;
+const QUERIES: usize = 5;
 
 /// xorshift64: the same stacks in every run.
 fn next(state: &mut u64) -> u64 {
@@ -17,50 +19,74 @@ fn next(state: &mut u64) -> u64 {
     *state
 }
 
-#[test]
-#[ignore = "a measurement: cargo test --release -p store -- --ignored --nocapture one_hour"]
-fn one_hour_of_twenty_series_is_read_in_well_under_a_second() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = Store::open(config(directory.path())).unwrap();
-    let (mut state, mut expected, mut bytes) = (0x9e37_79b9_7f4a_7c15, 0, 0);
+/// Stacks that a process group runs; each profile sees some of them, low numbers more often.
+fn stacks(series: u64, state: &mut u64) -> Vec<Vec<String>> {
+    let frame = |level: u64, choice: u64| format!("module{series}::function_{level}_{choice}");
+    let mut stack = || {
+        let depth = 8 + next(state) % 25;
+        (0..depth).map(|level| frame(level, next(state) % (2 + level / 4))).collect()
+    };
+    (0..STACKS).map(|_| stack()).collect()
+}
+
+/// The store and its total.
+fn fill(store: &Store, distinct: bool) -> (i64, usize) {
+    let (mut state, mut total, mut bytes) = (0x9e37_79b9_7f4a_7c15, 0, 0);
+    let mut pools: Vec<Vec<Vec<String>>> = (0..SERIES).map(|series| stacks(series, &mut state)).collect();
     for at in 0..RECORDS {
-        let profiles: Vec<_> = (0..SERIES)
-            .map(|series| {
-                let mut builder = ProfileBuilder::new().time(at * 15_000 + 1, 15_000);
-                for sample in 0..SAMPLES {
-                    let depth = 8 + next(&mut state) % 25;
-                    let frames: Vec<String> = (0..depth)
-                        .map(|level| {
-                            format!("module{series}::function_{level}_{}", next(&mut state) % (2 + level / 4))
-                        })
-                        .collect();
-                    let frames: Vec<&str> = frames.iter().map(String::as_str).collect();
-                    builder = builder.sample(&frames, 100 + (sample % 3) as i64, 10_000_000);
-                    expected += 10_000_000;
-                }
-                (format!("service_name=s{series} container_id=c{series} node=n"), builder.build())
-            })
-            .collect();
+        let mut profiles = Vec::new();
+        for series in 0..SERIES {
+            if distinct {
+                pools[series as usize] = stacks(series, &mut state);
+            }
+            let mut builder = ProfileBuilder::new().time(at * 15_000 + 1, 15_000);
+            for sample in 0..SAMPLES {
+                let choice =
+                    if distinct { sample } else { next(&mut state) % (1 + next(&mut state) % STACKS) };
+                let frames: Vec<&str> =
+                    pools[series as usize][choice as usize].iter().map(String::as_str).collect();
+                builder = builder.sample(&frames, 100 + (sample % 3) as i64, 10_000_000);
+                total += 10_000_000;
+            }
+            profiles.push((format!("service_name=s{series} container_id=c{series} node=n"), builder.build()));
+        }
         let series: Vec<_> = profiles.iter().map(|(labels, profile)| (labels.as_str(), profile)).collect();
         let record = request(&series);
         bytes += record.len();
         store.append((at + 1) * 15_000, &record).unwrap();
     }
-    let mut best = Duration::MAX;
-    for _ in 0..3 {
+    (total, bytes)
+}
+
+/// The fastest of some queries.
+fn measure(distinct: bool) -> Duration {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(config(directory.path())).unwrap();
+    let (expected, bytes) = fill(&store, distinct);
+    let mut fastest = Duration::MAX;
+    for _ in 0..QUERIES {
         let started = Instant::now();
         let selection = select_all(&store);
-        best = best.min(started.elapsed());
+        fastest = fastest.min(started.elapsed());
         assert_eq!(total(&selection.profile), expected);
         println!(
-            "{:?} for {} bytes, {} profiles of {} bytes: {} stacks, truncated {}",
+            "distinct {distinct}: {:?} for {} profiles of {} bytes: {} stacks, truncated {}",
             started.elapsed(),
-            bytes,
             RECORDS as u64 * SERIES,
             bytes / (RECORDS as u64 * SERIES) as usize,
             selection.profile.sample.len(),
             selection.truncated
         );
     }
-    assert!(best < Duration::from_secs(1), "{best:?}");
+    fastest
+}
+
+#[test]
+#[ignore = "a measurement: cargo test --release -p store -- --ignored --nocapture one_hour"]
+fn one_hour_of_twenty_series_is_read_in_well_under_a_second() {
+    let usual = measure(false);
+    assert!(usual < Duration::from_millis(700), "{usual:?}");
+    // Hardly a stack seen twice, and more than fit.
+    let worst = measure(true);
+    assert!(worst < Duration::from_secs(2), "{worst:?}");
 }

@@ -1,0 +1,165 @@
+//! `kovar profile`: profiles for a while and writes one file.
+
+use crate::cli;
+use crate::formats::{Format, write_whole};
+use anyhow::{Context, bail};
+use model::ProfileBatch;
+use profiler::{Only, Profiler, Ticks};
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use store::merge::{Frames, Limits, Merger};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
+
+/// How often the progress line is written.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often batches are merged; they are kept in memory until then.
+const PUSH_INTERVAL_MS: u64 = 5000;
+
+/// Profiles as the options say.
+///
+/// # Errors
+/// A missing privilege or kernel feature, a process that does not exist, a file that cannot be written.
+pub(crate) fn run(options: &cli::Profile) -> anyhow::Result<()> {
+    let format = Format::of(&options.output)?;
+    let only = match (options.pid, &options.container) {
+        (Some(pid), _) if !Path::new(&format!("/proc/{pid}")).exists() => {
+            bail!("there is no process {pid}");
+        }
+        (Some(pid), _) => Only::Pid(pid),
+        (None, Some(id)) => Only::Container(id.clone()),
+        (None, None) => Only::Everything,
+    };
+    let config = profiler::Config {
+        rate_hz: options.rate_hz,
+        kernel: true,
+        user: true,
+        drain_interval_ms: 1000,
+        push_interval_ms: PUSH_INTERVAL_MS,
+        only,
+    };
+    let merged = Merged::default();
+    let profiler = Profiler::start(config, Box::new(merged.clone()))?;
+    let started = Instant::now();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    let waited = runtime.block_on(wait(options.duration.duration(), &profiler));
+    let ticks = profiler.stop();
+    let took = started.elapsed();
+    waited?;
+
+    let (profile, truncated) = merged.finish();
+    let samples: i64 = profile.sample.iter().filter_map(|sample| sample.value.first()).sum();
+    let samples = samples / profile.period.max(1);
+    write_whole(&options.output, &format.render(&profile)?)?;
+    let mut err = std::io::stderr().lock();
+    writeln!(err, "{}: {samples} samples in {:.1} s", options.output.display(), took.as_secs_f64())?;
+    if truncated {
+        writeln!(err, "there were too many different stacks; some are merged into one named (truncated)")?;
+    }
+    write!(err, "{}", account(&ticks))?;
+    Ok(())
+}
+
+/// Waits until the time is over or a signal comes, with a progress line on a terminal.
+async fn wait(duration: Duration, profiler: &Profiler) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen to signals")?;
+    let mut terminate = signal(SignalKind::terminate()).context("listen to signals")?;
+    let started = Instant::now();
+    let mut progress = tokio::time::interval(PROGRESS_INTERVAL);
+    let terminal = std::io::stderr().is_terminal();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(started + duration) => break,
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+            _ = progress.tick() => {}
+        }
+        if terminal {
+            let done = started.elapsed().as_secs();
+            let delivered = profiler.ticks().delivered;
+            let mut err = std::io::stderr().lock();
+            write!(err, "\r\x1b[Kprofiling, {done} of {} s, {delivered} samples", duration.as_secs())?;
+            err.flush()?;
+        }
+    }
+    if terminal {
+        write!(std::io::stderr().lock(), "\r\x1b[K")?;
+    }
+    Ok(())
+}
+
+/// Where the ticks went, as a table.
+fn account(ticks: &Ticks) -> String {
+    let busy = ticks.counted.saturating_sub(ticks.idle);
+    let percent = if busy == 0 { 100.0 } else { ticks.delivered as f64 * 100.0 / busy as f64 };
+    let mut rows = vec![
+        ("ticks counted".to_owned(), ticks.counted, String::new()),
+        ("  on an idle CPU".to_owned(), ticks.idle, String::new()),
+        ("  delivered".to_owned(), ticks.delivered, format!("  {percent:.2} % of those on a busy CPU")),
+    ];
+    rows.extend(
+        ticks
+            .lost
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(reason, count)| (format!("  lost: {reason}"), *count, String::new())),
+    );
+    let width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
+    rows.iter().map(|(name, count, note)| format!("{name:width$} {count:>10}{note}\n")).collect()
+}
+
+/// Everything that was sampled, merged as it comes.
+#[derive(Debug, Clone, Default)]
+struct Merged(Arc<Mutex<Merger>>);
+
+impl Merged {
+    /// The profile, and whether a limit was hit.
+    fn finish(&self) -> (model::pprof::Profile, bool) {
+        let mut merger = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let merger = std::mem::replace(&mut *merger, Merger::new(Limits::default()));
+        let truncated = merger.truncated();
+        (merger.finish(), truncated)
+    }
+}
+
+impl profiler::Output for Merged {
+    fn live_wanted(&self) -> bool {
+        false
+    }
+
+    fn live(&self, _batch: ProfileBatch) {}
+
+    fn push(&self, batch: ProfileBatch) {
+        let mut merger = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for process in batch.profiles {
+            let mut labels = vec![("process_name", process.resource.process_name.as_str())];
+            labels.extend(process.resource.container_id.as_deref().map(|id| ("container_id", id)));
+            merger.add(&process.profile, &labels, Frames::All);
+        }
+    }
+
+    fn container_id(&self, cgroup_path: &str) -> Option<String> {
+        enrich::container_id(cgroup_path).map(|container| container.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::account;
+    use profiler::Ticks;
+
+    #[test]
+    fn the_account_names_every_loss_and_the_share_of_busy_ticks() {
+        let ticks = Ticks { counted: 200, idle: 100, delivered: 99, lost: vec![("ring_full", 1), ("other", 0)] };
+        let text = account(&ticks);
+        assert!(text.contains("99  99.00 % of those on a busy CPU\n"), "{text}");
+        assert!(text.contains("lost: ring_full"), "{text}");
+        assert!(!text.contains("other"), "{text}");
+    }
+}
