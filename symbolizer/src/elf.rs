@@ -21,10 +21,15 @@ use crate::query::{Executable, Frame, Reason, Resolved};
 use crate::sigbus;
 use crate::stats::Stats;
 
-/// File names shared between frames.
-const FILE_NAMES_MAX: usize = 8192;
+/// Names of functions and files shared between frames.
+const TEXTS_MAX: usize = 16_384;
 /// Executables remembered as having debug information that cannot be read.
 const BROKEN_DEBUG_MAX: usize = 1024;
+/// An index of 8 bytes for each entry of 24 bytes of the symbol tables, and nothing for their strings.
+const SYMBOL_BYTES_PER_MEMORY_BYTE: u64 = 3;
+/// Every part of a program that is asked about leaves its lines and functions in memory: after as many answers
+/// from debug information all is let go, which costs 60 ms for 30 MB of it.
+const DEBUG_ANSWERS_MAX: u64 = 2000;
 /// Nested inlined calls in one answer; compilers stop long before.
 const FRAMES_MAX: usize = 128;
 
@@ -32,7 +37,7 @@ const FRAMES_MAX: usize = 128;
 struct Opened {
     layout: Layout,
     debug: bool,
-    /// Counts towards [`Config::open_bytes_max`].
+    /// Memory that reading it may take; counts towards [`Config::open_bytes_max`].
     bytes: u64,
 }
 
@@ -42,7 +47,9 @@ pub(crate) struct Elf {
     symbolizer: Option<Symbolizer>,
     opened: HashMap<u64, Opened>,
     broken_debug: HashSet<u64>,
-    file_names: HashSet<Arc<str>>,
+    /// Since the last release.
+    debug_answers: u64,
+    texts: Texts,
 }
 
 impl Elf {
@@ -52,7 +59,8 @@ impl Elf {
             symbolizer: None,
             opened: HashMap::new(),
             broken_debug: HashSet::new(),
-            file_names: HashSet::new(),
+            debug_answers: 0,
+            texts: Texts::default(),
         }
     }
 
@@ -75,7 +83,8 @@ impl Elf {
         if self.symbolizer.take().is_some() {
             stats.elf_released += 1;
             self.opened.clear();
-            self.file_names = HashSet::new();
+            self.debug_answers = 0;
+            self.texts = Texts::default();
             return_freed_memory();
         }
     }
@@ -97,7 +106,7 @@ impl Elf {
         }
         let symbol_bytes = layout.symbol_bytes_unpacked(&executable.file, self.config.symbol_bytes_max)?;
         let debug = self.debug_usable(executable, &layout, stats);
-        let bytes = symbol_bytes + if debug { layout.debug_bytes } else { 0 };
+        let bytes = symbol_bytes / SYMBOL_BYTES_PER_MEMORY_BYTE + if debug { layout.debug_bytes } else { 0 };
         let open_bytes: u64 = self.opened.values().map(|opened| opened.bytes).sum();
         let full = self.opened.len() >= self.config.open_executables_max
             || open_bytes.saturating_add(bytes) > self.config.open_bytes_max;
@@ -128,11 +137,15 @@ impl Elf {
         offset: u64,
         stats: &mut Stats,
     ) -> Resolved {
-        // Done before, unless all was let go after a panic or a fault.
+        if self.debug_answers >= DEBUG_ANSWERS_MAX {
+            self.release(stats);
+        }
+        // Done before, unless all was let go since.
         self.open(executable, stats)?;
         let opened = self.opened.get(&executable.id).ok_or(Reason::Unreadable)?;
         let address = opened.layout.virtual_address(offset).ok_or(Reason::NoSymbol)?;
         if opened.debug {
+            self.debug_answers += 1;
             match self.symbolize(path, address, true, stats) {
                 // Unreadable debug information must not cost the symbols.
                 Err(Reason::Unreadable | Reason::Panicked) => self.give_up_debug(executable, stats),
@@ -157,22 +170,19 @@ impl Elf {
     }
 
     fn symbolize(&mut self, path: &Path, address: u64, debug: bool, stats: &mut Stats) -> Resolved {
-        let mut source = ElfSource::new(path);
-        source.debug_syms = debug;
-        let source = Source::Elf(source);
         let faults = sigbus::survived_here();
         let symbolizer = self.symbolizer.get_or_insert_with(new_symbolizer);
-        let file_names = &mut self.file_names;
+        let texts = &mut self.texts;
         // What a panic may leave half done is dropped below.
         let answer = catch_unwind(AssertUnwindSafe(|| {
-            match symbolizer.symbolize_single(&source, Input::VirtOffset(address)) {
-                Ok(Symbolized::Sym(symbol)) => frames(&symbol, file_names, stats),
-                Ok(Symbolized::Unknown(_)) => Err(Reason::NoSymbol),
-                Err(error) => {
-                    tracing::debug!(path = %path.display(), %error, "cannot read the file");
-                    Err(Reason::Unreadable)
-                }
-            }
+            let symbol = find(symbolizer, path, address, debug)?;
+            // Debug information may hold bare names only (line tables, C++ functions of one file); the symbol
+            // table then says which of its many `drop` or `read` this is.
+            let full = match debug && !is_mangled(&symbol.name) {
+                true => find(symbolizer, path, address, false).ok().filter(|full| is_mangled(&full.name)),
+                false => None,
+            };
+            Ok(frames(&symbol, full.as_ref().map_or(&symbol.name, |full| &full.name), texts, stats))
         }))
         .unwrap_or(Err(Reason::Panicked));
         if sigbus::survived_here() != faults {
@@ -187,6 +197,24 @@ impl Elf {
     }
 }
 
+/// A symbol with a name.
+fn find<'a>(symbolizer: &'a Symbolizer, path: &Path, address: u64, debug: bool) -> Result<Sym<'a>, Reason> {
+    let mut source = ElfSource::new(path);
+    source.debug_syms = debug;
+    match symbolizer.symbolize_single(&Source::Elf(source), Input::VirtOffset(address)) {
+        Ok(Symbolized::Sym(symbol)) if !symbol.name.is_empty() => Ok(symbol),
+        Ok(_) => Err(Reason::NoSymbol),
+        Err(error) => {
+            tracing::debug!(path = %path.display(), %error, "cannot read the file");
+            Err(Reason::Unreadable)
+        }
+    }
+}
+
+fn is_mangled(name: &str) -> bool {
+    name.starts_with("_Z") || name.starts_with("_R")
+}
+
 fn new_symbolizer() -> Symbolizer {
     Symbolizer::builder()
         .enable_auto_reload(true)
@@ -197,39 +225,36 @@ fn new_symbolizer() -> Symbolizer {
         .build()
 }
 
-fn frames(symbol: &Sym<'_>, file_names: &mut HashSet<Arc<str>>, stats: &mut Stats) -> Resolved {
-    if symbol.name.is_empty() {
-        return Err(Reason::NoSymbol);
-    }
+fn frames(symbol: &Sym<'_>, outer_name: &str, texts: &mut Texts, stats: &mut Stats) -> Arc<[Frame]> {
     let inlined = symbol.inlined.iter().rev().filter(|function| !function.name.is_empty());
     let functions = inlined.map(|function| (&*function.name, function.code_info.as_ref()));
-    let outer = (&*symbol.name, symbol.code_info.as_deref());
-    let frames = functions.take(FRAMES_MAX - 1).chain([outer]).map(|(name, place)| {
+    let outer = (outer_name, symbol.code_info.as_deref());
+    let frame = |(name, place): (&str, Option<&CodeInfo<'_>>)| {
         let (name, cut) = demangle(name);
         stats.names_cut += u64::from(cut);
-        let file = place.map(|place| file_name(place, file_names));
-        Frame {
-            name: name.into(),
-            file,
-            line: place.and_then(|place| place.line).unwrap_or(0),
-            start_line: 0,
-        }
-    });
-    Ok(frames.collect())
+        let file = place.map(|place| texts.share(&place.to_path().to_string_lossy()));
+        let line = place.and_then(|place| place.line).unwrap_or(0);
+        Frame { name: texts.share(&name), file, line, start_line: 0 }
+    };
+    functions.take(FRAMES_MAX - 1).chain([outer]).map(frame).collect()
 }
 
-fn file_name(place: &CodeInfo<'_>, file_names: &mut HashSet<Arc<str>>) -> Arc<str> {
-    let path = place.to_path();
-    let name = path.to_string_lossy();
-    if let Some(known) = file_names.get(&*name) {
-        return Arc::clone(known);
+/// Texts that many frames have in common.
+#[derive(Default)]
+struct Texts(HashSet<Arc<str>>);
+
+impl Texts {
+    fn share(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(text) {
+            return Arc::clone(known);
+        }
+        if self.0.len() >= TEXTS_MAX {
+            self.0.clear();
+        }
+        let text: Arc<str> = text.into();
+        self.0.insert(Arc::clone(&text));
+        text
     }
-    if file_names.len() >= FILE_NAMES_MAX {
-        file_names.clear();
-    }
-    let name: Arc<str> = name.into();
-    file_names.insert(Arc::clone(&name));
-    name
 }
 
 /// glibc keeps freed memory for later; what a large file took would count as ours until then.

@@ -58,8 +58,8 @@ impl Table {
     pub fn lookup(&self, address: u64) -> Option<Cow<'_, str>> {
         let after = self.symbols.partition_point(|symbol| symbol.address <= address);
         let symbol = self.symbols.get(after.checked_sub(1)?)?;
-        let distance = address - symbol.address;
-        if !self.core.contains(&address) && distance > REACH_BYTES_MAX {
+        let near = address - symbol.address <= REACH_BYTES_MAX;
+        if symbol.name_bytes == 0 || !(near || self.core.contains(&address)) {
             return None;
         }
         let start = symbol.name_start as usize;
@@ -182,6 +182,14 @@ impl Draft {
             "_etext" => return self.core.end = address,
             _ => {}
         }
+        // The linker script's own marks. No function begins at an end: what follows it has no name.
+        if name.starts_with("__") && name.ends_with("_text_start") {
+            return;
+        }
+        let (name, preference) = match name {
+            _ if name.starts_with("__") && name.ends_with("_text_end") => ("", u8::MAX),
+            _ => (name, preference(kind, name)),
+        };
         // Padding before functions, CFI stubs and assembler marks: never the name of running code, and with
         // the first of them half of the table.
         if name.starts_with("__pfx_") || name.starts_with("__cfi_") || name.starts_with('$') {
@@ -201,7 +209,7 @@ impl Draft {
             return;
         }
         self.names.push_str(name);
-        self.symbols.push((Symbol { address, name_start, name_bytes, module }, preference(kind, name)));
+        self.symbols.push((Symbol { address, name_start, name_bytes, module }, preference));
     }
 
     fn module(&mut self, field: Option<&str>) -> Option<u16> {
@@ -338,6 +346,10 @@ ffffffff81000100 t __pfx_helper
 ffffffff81000110 t helper
 ffffffff81000110 W weak_helper
 ffffffff81000200 D some_data
+ffffffff81800000 T __entry_text_end
+ffffffff81800100 T __sched_text_end
+ffffffff81800100 T __lock_text_start
+ffffffff81800100 T __lock
 ffffffff81900000 T _etext
 ffffffffc0001000 t nf_hook\t[nf_tables]
 ffffffffc0200000 t bpf_prog_6deef7357e7b4530_sd_fw_egress\t[bpf]
@@ -355,7 +367,9 @@ ffffffffc0200100 t bpf_prog_6deef7357e7b4530\t[bpf]
         assert_eq!(name(0xffff_ffff_8100_0000).as_deref(), Some("startup"), "fewest underscores win");
         assert_eq!(name(0xffff_ffff_8100_0105).as_deref(), Some("startup"), "padding names nothing");
         assert_eq!(name(0xffff_ffff_8100_0110).as_deref(), Some("helper"), "a weak alias loses");
-        assert_eq!(name(0xffff_ffff_8180_0000).as_deref(), Some("helper"), "any distance in the core image");
+        assert_eq!(name(0xffff_ffff_817f_ffff).as_deref(), Some("helper"), "any distance in the core image");
+        assert_eq!(name(0xffff_ffff_8180_0000), None, "behind the end of a section");
+        assert_eq!(name(0xffff_ffff_8180_0100).as_deref(), Some("__lock"), "marks are no functions");
         assert_eq!(name(0xffff_ffff_c000_1010).as_deref(), Some("nf_hook [nf_tables]"));
         assert_eq!(name(0xffff_ffff_80ff_ffff), None, "before the first");
         assert_eq!(name(0xffff_ffff_c010_1000).as_deref(), Some("nf_hook [nf_tables]"), "exactly 1 MiB");

@@ -1,5 +1,6 @@
 //! The thread around the resolver: reading a large file takes long, and nobody else should wait for it.
 
+use std::collections::HashMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -8,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::query::{Query, Reason, Resolved};
+use crate::query::{Frame, Query, Reason, Resolved};
 use crate::resolver::Resolver;
 use crate::stats::Stats;
 
@@ -87,7 +88,7 @@ impl Symbolizer {
         if !taken.is_empty() {
             taken.extend(answers.try_iter());
         }
-        taken
+        taken.into_iter().map(|(token, resolved)| (token, copied(&resolved))).collect()
     }
 
     /// As of the last job done.
@@ -133,6 +134,27 @@ fn run(config: &Config, jobs: &Receiver<Job>, answers: &SyncSender<Answer>, shar
             Err(RecvTimeoutError::Disconnected) => return,
         }
     }
+}
+
+/// The same answers in memory allocated by the calling thread. glibc gives each thread its own pages: names that
+/// callers keep for good would hold the pages between which debug information was read and let go, 15 times
+/// their own size as measured.
+fn copied(resolved: &[Resolved]) -> Vec<Resolved> {
+    let mut texts = HashMap::<*const u8, Arc<str>>::new();
+    let mut text = |original: &Arc<str>| {
+        Arc::clone(texts.entry(original.as_ptr()).or_insert_with(|| Arc::from(&**original)))
+    };
+    let mut frame = |frame: &Frame| Frame {
+        name: text(&frame.name),
+        file: frame.file.as_ref().map(&mut text),
+        line: frame.line,
+        start_line: frame.start_line,
+    };
+    let frames = |answer: &Resolved| match answer {
+        Ok(frames) => Ok(frames.iter().map(&mut frame).collect()),
+        Err(reason) => Err(*reason),
+    };
+    resolved.iter().map(frames).collect()
 }
 
 /// A counter is as good after a panic as before.

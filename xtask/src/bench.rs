@@ -1,9 +1,26 @@
-//! stub
+//! `bench`: measurements that go into docs/performance.md, with the machine they came from.
+
+use anyhow::Result;
+use clap::Subcommand;
+
+mod cost;
+mod machine;
+mod profiler;
+
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
-pub(crate) fn run(_: &Args) -> anyhow::Result<bool> {
-    Ok(true)
+pub(crate) struct Args {
+    #[command(subcommand)]
+    subject: Subject,
 }
-pub(crate) fn test() -> anyhow::Result<crate::test::count::Tally> {
-    todo!()
+
+#[derive(Debug, Subcommand)]
+enum Subject {
+    /// What `kovar run` costs in its steady state while every CPU is busy.
+    Profiler(profiler::Args),
+}
+
+pub(crate) fn run(args: &Args) -> Result<bool> {
+    match &args.subject {
+        Subject::Profiler(args) => profiler::run(args),
+    }
 }

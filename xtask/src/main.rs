@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod archive;
 mod bench;
 mod build_ebpf;
 mod elf;

@@ -18,19 +18,20 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 /// The longest line kept from a child's output; the rest of it is dropped.
 const LINE_MAX_BYTES: u64 = 64 * 1024;
 
-/// Runs a step with the terminal's output, saying what it waits for and for how long.
+/// Runs a step, saying what it waits for and for how long. Everything goes to standard error: standard output is for
+/// results that a program may read.
 ///
 /// # Errors
 /// When the program cannot be started, fails, or runs longer than `limit` (it is killed then).
 pub(crate) fn step(what: &str, command: &mut Command, limit: Duration) -> Result<()> {
-    println!("{what} ...");
+    eprintln!("{what} ...");
     let start = Instant::now();
-    let mut child = spawn(command)?;
+    let mut child = spawn(command.stdout(io::stderr()))?;
     let status = wait(&mut child, what, limit)?;
     if !status.success() {
         bail!("{what} failed ({status}): {}", line_of(command));
     }
-    println!("{what}: done in {} s", start.elapsed().as_secs());
+    eprintln!("{what}: done in {} s", start.elapsed().as_secs());
     Ok(())
 }
 
@@ -111,7 +112,7 @@ fn wait(child: &mut Child, what: &str, limit: Duration) -> Result<ExitStatus> {
             bail!("{what} took longer than {} s and was killed", limit.as_secs());
         }
         if now >= report {
-            println!("  {what}: still running after {} s", now.duration_since(start).as_secs());
+            eprintln!("  {what}: still running after {} s", now.duration_since(start).as_secs());
             report = now + REPORT_INTERVAL;
         }
         thread::sleep(POLL_INTERVAL);
@@ -126,7 +127,8 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(command: &mut Command) -> Result<Self> {
-        Ok(Self { child: spawn(command)? })
+        // A group of its own: a Ctrl-C at the terminal is for this process, which then stops its servers in order.
+        Ok(Self { child: spawn(command.process_group(0))? })
     }
 
     /// A server that outlives this process once it is detached.
@@ -245,12 +247,16 @@ mod tests {
         })
         .unwrap_err();
         assert!(error.to_string().contains("longer than"), "{error}");
-        assert!(!is_alive(pid.unwrap()));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while is_alive(pid.unwrap()) {
+            assert!(Instant::now() < deadline, "the child's child is still alive");
+            thread::yield_now();
+        }
     }
 
     #[test]
     fn a_dropped_server_is_gone() {
-        let server = Server::start(&mut Command::new("sleep").arg("600")).unwrap();
+        let server = Server::start(Command::new("sleep").arg("600")).unwrap();
         let pid = server.pid();
         assert!(is_alive(pid));
         drop(server);

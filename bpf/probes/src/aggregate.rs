@@ -1,6 +1,6 @@
 //! Counts identical stacks; a stack's frames are sent only when user space does not have them.
 
-use abi::{COMM_BYTES, Counter, KERNEL_FRAMES_MAX, STACK_BYTES_MAX, StackEvent, StackKey, USER_FRAMES_MAX};
+use abi::{COMM_BYTES, Counter, STACK_BYTES_MAX, StackEvent, StackKey};
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     maps::HashMap,
@@ -10,17 +10,16 @@ use crate::{
     cgroup,
     globals::{offset, setting},
     identity::{Identity, read_field},
-    maps::{self, CONTROL, COUNTS_0, COUNTS_1, EVENTS, IMAGES_SENT, STACKS_SENT, Scratch},
+    maps::{self, CONTROL, COUNTS_0, COUNTS_1, EVENTS, IMAGES_SENT, SCRATCH, STACKS_SENT, Scratch},
 };
 
-const FRAMES_MAX: usize = KERNEL_FRAMES_MAX + USER_FRAMES_MAX;
 const EEXIST: i32 = -17;
 
 /// Sends the frames if they are new, then counts the stack. Either counts the sample or counts why not.
 #[inline(always)]
 pub(crate) fn count_stack(identity: &Identity, scratch: &mut Scratch) {
     let frames = (scratch.event.kernel_frames + scratch.event.user_frames) as usize;
-    let hash = hash(identity, frames, &scratch.frames);
+    let hash = hash_stack();
     scratch.event.hash = hash;
     let key = StackKey { hash, tgid: identity.tgid, exec_id: identity.exec_id };
     // SAFETY: the reference is dropped at once.
@@ -99,10 +98,21 @@ fn send(identity: &Identity, key: &StackKey, frames: usize, scratch: &mut Scratc
 }
 
 /// A multiply-rotate mix over what tells stacks of one process apart, closed by MurmurHash3's 64-bit finalizer.
-#[inline(always)]
-fn hash(identity: &Identity, frames: usize, addresses: &[u64; FRAMES_MAX]) -> u64 {
-    let mut hash = mix(mix(frames as u64, identity.start_time_ns), identity.cgroup_id);
-    for (index, address) in addresses.iter().enumerate() {
+///
+/// A global function without arguments, so that the verifier walks its loop once and not once for each
+/// path that leads here and leaves: 5.10 refuses pointer arguments of such functions.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn hash_stack() -> u64 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: a per-CPU value that only the program running on this CPU uses.
+    let scratch = unsafe { &*scratch };
+    let event = &scratch.event;
+    let frames = (event.kernel_frames + event.user_frames) as usize;
+    let mut hash = mix(mix(frames as u64, event.start_time_ns), event.cgroup_id);
+    for (index, address) in scratch.frames.iter().enumerate() {
         if index >= frames {
             break;
         }

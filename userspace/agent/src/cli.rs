@@ -41,7 +41,14 @@ pub(crate) enum Command {
 
     /// Prints the effective configuration, secrets hidden.
     #[command(after_help = "Example: kovar config --config kovar.yaml")]
-    Config(ConfigFile),
+    Config {
+        #[command(flatten)]
+        file: ConfigFile,
+
+        /// Prints what every setting means instead, as Markdown.
+        #[arg(long, conflicts_with = "config")]
+        reference: bool,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ mod settings;
 mod values;
 
 pub(crate) use problem::Problems;
+pub(crate) use reference::page as reference_page;
 pub(crate) use values::{Interval, Level, Url};
 
 use environment::Environment;
@@ -60,6 +61,13 @@ pub(crate) struct Destination {
     pub(crate) client: ClientConfig,
 }
 
+impl Storage {
+    /// The store's own settings, in the directory that was found.
+    pub(crate) fn store(&self, path: PathBuf) -> store::Config {
+        store::Config { path, bytes_max: self.bytes_max, age_max_s: self.age_max_s }
+    }
+}
+
 impl Config {
     /// Reads `file`, or without one the default path if it exists, or else takes every default.
     ///
@@ -67,7 +75,9 @@ impl Config {
     /// Every problem of the file, each with its line.
     pub(crate) fn load(file: Option<&Path>) -> Result<Self, Problems> {
         let default = Path::new(PATH_DEFAULT);
-        let Some(file) = file.or_else(|| default.exists().then_some(default)) else {
+        // A default file that cannot be looked at is read all the same, so that the error is seen.
+        let is_there = !matches!(default.try_exists(), Ok(false));
+        let Some(file) = file.or_else(|| is_there.then_some(default)) else {
             return Self::parse("(defaults)", "", &|_| None);
         };
         let name = file.display().to_string();
@@ -99,6 +109,17 @@ impl Config {
     /// The effective configuration as YAML, secrets hidden.
     pub(crate) fn to_yaml(&self) -> String {
         reference::yaml(&self.shown)
+    }
+
+    /// What is sampled, in words.
+    pub(crate) fn samples(&self) -> String {
+        let Some(profiler) = &self.profiler else { return "nothing".to_owned() };
+        let what = match (profiler.kernel, profiler.user) {
+            (true, true) => "kernel and user",
+            (true, false) => "kernel",
+            _ => "user",
+        };
+        format!("every process, {what} stacks, {} Hz", profiler.rate_hz)
     }
 
     /// The settings that differ in `new` and need a restart.
@@ -169,6 +190,12 @@ fn destination(
             format!("`{path}`: another destination is called `{name}`; give each its own `name`"),
         );
     }
+    if name == crate::store_writer::NAME {
+        problems.add(
+            entry.places.of("name"),
+            format!("`{path}.name`: `{name}` is the embedded store's own name"),
+        );
+    }
     entry.name = Some(name.clone());
     let client = ClientConfig {
         timeout: entry.timeout.duration(),
@@ -235,7 +262,8 @@ fn credential(
 ) -> Option<Credential> {
     match (value, file) {
         (Some(_), Some(_)) => {
-            problems.add(places.of(file_key), format!("`{path}`: `{key}` and `{file_key}` exclude each other"));
+            problems
+                .add(places.of(file_key), format!("`{path}`: `{key}` and `{file_key}` exclude each other"));
             None
         }
         (Some(value), None) => Some(Credential::Value(value.clone())),
@@ -256,7 +284,9 @@ fn check_client(path: &str, entry: &Pyroscope, client: &ClientConfig, problems: 
         let transport::Error::Config { setting, problem } = error else { continue };
         let (section, key) = setting.split_once('.').unwrap_or((&setting, ""));
         let (places, name) = match (section, key, &entry.basic_auth, &entry.tls) {
-            ("auth", "password_file", Some(basic), _) => (basic.places.of(key), "basic_auth.password_file".into()),
+            ("auth", "password_file", Some(basic), _) => {
+                (basic.places.of(key), "basic_auth.password_file".into())
+            }
             ("auth", ..) => (entry.places.of(key), key.to_owned()),
             ("tls", _, _, Some(tls)) => (tls.places.of(key), setting.clone()),
             _ => (entry.places.of(section), setting.clone()),
@@ -289,9 +319,8 @@ fn read_capped(file: &Path, bytes_max: u64) -> Result<String, String> {
     if bytes.len() as u64 > bytes_max {
         return Err(format!("is larger than {} KiB", bytes_max >> 10));
     }
-    String::from_utf8(bytes).map_err(|error| {
-        format!("is not UTF-8, first at byte {}", error.utf8_error().valid_up_to())
-    })
+    String::from_utf8(bytes)
+        .map_err(|error| format!("is not UTF-8, first at byte {}", error.utf8_error().valid_up_to()))
 }
 
 /// The host's own name; `None` when it is empty or cannot be read.

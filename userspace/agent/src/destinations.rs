@@ -6,7 +6,7 @@ use queue::Queue;
 use sinks::{BackoffConfig, Outlet, OutletHandle, Pyroscope, PyroscopeConfig};
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 use transport::TlsConfig;
 
@@ -18,8 +18,22 @@ const REMOVED_GRACE: Duration = Duration::from_secs(2);
 pub(crate) struct Destinations {
     queue: Queue,
     running: Mutex<Vec<Running>>,
-    /// The same outlets' handles, for readers that must not wait.
-    handles: watch::Sender<Vec<OutletHandle>>,
+    /// The same outlets, for readers that must not wait.
+    views: watch::Sender<Vec<View>>,
+}
+
+/// One outlet, to look at.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    pub(crate) handle: OutletHandle,
+    task: AbortHandle,
+}
+
+impl View {
+    /// Whether the outlet's task is over, which while the collector runs it never should be.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
 }
 
 /// One outlet's task.
@@ -41,12 +55,12 @@ pub(crate) struct Changes {
 
 impl Destinations {
     pub(crate) fn new(queue: Queue) -> Self {
-        Self { queue, running: Mutex::new(Vec::new()), handles: watch::Sender::new(Vec::new()) }
+        Self { queue, running: Mutex::new(Vec::new()), views: watch::Sender::new(Vec::new()) }
     }
 
     /// The outlets that run now.
-    pub(crate) fn handles(&self) -> Vec<OutletHandle> {
-        self.handles.borrow().clone()
+    pub(crate) fn views(&self) -> Vec<View> {
+        self.views.borrow().clone()
     }
 
     /// Makes the running outlets those of `wanted`; one that has not changed goes on undisturbed, one that has keeps
@@ -82,7 +96,7 @@ impl Destinations {
         for (destination, sink) in sinks {
             running.push(Running::start(destination, sink, &self.queue)?);
         }
-        self.handles.send_replace(running.iter().map(|outlet| outlet.handle.clone()).collect());
+        self.views.send_replace(running.iter().map(Running::view).collect());
         for outlet in removed {
             let name = outlet.destination.name.clone();
             outlet.stop(Instant::now() + REMOVED_GRACE).await;
@@ -111,6 +125,10 @@ impl Running {
         let (stop, shutdown) = watch::channel(None);
         let task = tokio::spawn(outlet.run(shutdown));
         Ok(Self { destination, handle, stop, task })
+    }
+
+    fn view(&self) -> View {
+        View { handle: self.handle.clone(), task: self.task.abort_handle() }
     }
 
     /// Returns when the outlet has ended, which it does at the deadline.
@@ -160,7 +178,7 @@ mod tests {
     }
 
     fn names(destinations: &Destinations) -> Vec<String> {
-        destinations.handles().iter().map(|handle| handle.status().name).collect()
+        destinations.views().iter().map(|view| view.handle.status().name).collect()
     }
 
     #[tokio::test]

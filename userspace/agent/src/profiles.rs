@@ -5,12 +5,13 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use model::push::{LabelPair, PushRequest, RawProfileSeries, RawSample};
 use model::{Metric, ProcessProfile, ProfileBatch};
+use profiler::Profiler;
 use prost::Message;
 use queue::{Queue, Record};
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use store::Store;
 
 /// A request is closed before it grows beyond this; one profile alone may exceed it.
@@ -19,11 +20,14 @@ const REQUEST_BYTES_MAX: usize = 1 << 20;
 /// Series in one request.
 const REQUEST_SERIES_MAX: usize = 256;
 
-/// A larger compressed profile is dropped: backends refuse it, Pyroscope by default from 4 MB on.
+/// A larger compressed profile is dropped: Pyroscope refuses what is larger than 4 MiB by default.
 const PROFILE_BYTES_MAX: usize = 4 << 20;
 
-/// Level 1 costs a third of the CPU of level 6 for profiles that come out a fifth larger.
+/// The fastest: a profile is compressed once in each interval, on the machine that is being measured.
 const GZIP_LEVEL: u32 = 1;
+
+/// A profiler and its push interval.
+pub(crate) type Profiling = (Profiler, Duration);
 
 /// Turns batches into records.
 #[derive(Debug)]
@@ -47,7 +51,12 @@ struct Counts {
 }
 
 impl Profiles {
-    pub(crate) fn new(queue: Queue, store: Store, node: String, external_labels: Vec<(String, String)>) -> Self {
+    pub(crate) fn new(
+        queue: Queue,
+        store: Store,
+        node: String,
+        external_labels: Vec<(String, String)>,
+    ) -> Self {
         Self {
             queue,
             store,
@@ -56,6 +65,16 @@ impl Profiles {
             counts: Counts::default(),
             pushed: Mutex::new(None),
         }
+    }
+
+    /// Starts a profiler whose batches come here; its push interval beside it.
+    ///
+    /// # Errors
+    /// A missing privilege or kernel feature, named with the way out.
+    pub(crate) fn profile(self: &Arc<Self>, config: profiler::Config) -> Result<Profiling, profiler::Error> {
+        let push_interval = Duration::from_millis(config.push_interval_ms);
+        let profiler = Profiler::start(config, Box::new(ProfilesOutput(Arc::clone(self))))?;
+        Ok((profiler, push_interval))
     }
 
     /// Labels for everything that is pushed from now on.
@@ -70,15 +89,28 @@ impl Profiles {
 
     pub(crate) fn metrics(&self) -> Vec<Metric> {
         let counts = &self.counts;
-        let counter = |name, help, count: &AtomicU64| Metric::counter(name, help, count.load(Ordering::Relaxed));
+        let counter =
+            |name, help, count: &AtomicU64| Metric::counter(name, help, count.load(Ordering::Relaxed));
         let dropped = |reason, count| {
-            counter("kovar_profiles_dropped_profiles_total", "Profiles dropped before the queue, by reason.", count)
-                .with("reason", reason)
+            counter(
+                "kovar_profiles_dropped_profiles_total",
+                "Profiles dropped before the queue, by reason.",
+                count,
+            )
+            .with("reason", reason)
         };
         vec![
             counter("kovar_profiles_pushed_profiles_total", "Profiles given to the queue.", &counts.profiles),
-            counter("kovar_profiles_pushed_samples_total", "Samples in profiles given to the queue.", &counts.samples),
-            counter("kovar_profiles_pushed_bytes_total", "Bytes of requests given to the queue.", &counts.bytes),
+            counter(
+                "kovar_profiles_pushed_samples_total",
+                "Samples in profiles given to the queue.",
+                &counts.samples,
+            ),
+            counter(
+                "kovar_profiles_pushed_bytes_total",
+                "Bytes of requests given to the queue.",
+                &counts.bytes,
+            ),
             dropped("too_large", &counts.too_large),
             dropped("refused_by_queue", &counts.refused),
             dropped("compression_failed", &counts.failed),
@@ -164,7 +196,8 @@ struct Request {
 impl Request {
     fn takes(&self, series: &RawProfileSeries) -> bool {
         self.series.is_empty()
-            || (self.series.len() < REQUEST_SERIES_MAX && self.bytes + series.encoded_len() <= REQUEST_BYTES_MAX)
+            || (self.series.len() < REQUEST_SERIES_MAX
+                && self.bytes + series.encoded_len() <= REQUEST_BYTES_MAX)
     }
 
     fn add(&mut self, series: RawProfileSeries, samples: u64) {
@@ -253,7 +286,10 @@ mod tests {
         ProcessProfile {
             resource: Resource { process_name: name.into(), ..Resource::default() },
             samples: 3,
-            profile: pprof::Profile { string_table: vec![String::new(), noise.collect()], ..Default::default() },
+            profile: pprof::Profile {
+                string_table: vec![String::new(), noise.collect()],
+                ..Default::default()
+            },
         }
     }
 
@@ -283,7 +319,8 @@ mod tests {
         bench.output.push(batch(vec![profile("nginx", 10)]));
         let requests = requests(&mut bench);
         let [series] = requests[0].series.as_slice() else { panic!("one series") };
-        let label = |name: &str| series.labels.iter().find(|pair| pair.name == name).map(|pair| pair.value.as_str());
+        let label =
+            |name: &str| series.labels.iter().find(|pair| pair.name == name).map(|pair| pair.value.as_str());
         assert_eq!(label("service_name"), Some("nginx"));
         assert_eq!((label("node"), label("cluster")), (Some("node-1"), Some("c")));
         assert!(series.labels.is_sorted_by(|a, b| a.name < b.name), "{:?}", series.labels);
@@ -295,14 +332,18 @@ mod tests {
     #[test]
     fn requests_stay_within_their_limits_and_lose_nothing() {
         let mut bench = bench();
-        let mut profiles: Vec<_> = (0..REQUEST_SERIES_MAX + 10).map(|i| profile(&format!("p{i}"), 10)).collect();
+        let mut profiles: Vec<_> =
+            (0..REQUEST_SERIES_MAX + 10).map(|i| profile(&format!("p{i}"), 10)).collect();
         profiles.extend((0..4).map(|i| profile(&format!("big{i}"), 400 << 10)));
         let count = profiles.len();
         bench.output.push(batch(profiles));
         let requests = requests(&mut bench);
         assert!(requests.len() >= 3);
         for request in &requests {
-            assert!(request.series.len() <= REQUEST_SERIES_MAX && request.encoded_len() <= REQUEST_BYTES_MAX + 4096);
+            assert!(
+                request.series.len() <= REQUEST_SERIES_MAX
+                    && request.encoded_len() <= REQUEST_BYTES_MAX + 4096
+            );
         }
         assert_eq!(requests.iter().map(|request| request.series.len()).sum::<usize>(), count);
     }

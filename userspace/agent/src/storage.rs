@@ -11,15 +11,26 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// A directory that is configured, or all that could take the default's place, cannot be written.
 pub(crate) fn directory(storage: &Storage) -> anyhow::Result<PathBuf> {
+    // SAFETY: geteuid takes nothing and cannot fail.
+    let user = unsafe { libc::geteuid() };
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    // On disk and kept over a restart of the machine, before what may be memory.
+    let places = [Some(PathBuf::from("/var/tmp")), runtime, Some(std::env::temp_dir())];
+    directory_or_below(storage, places.into_iter().flatten(), user)
+}
+
+/// The configured directory, or one of this user's below the first of `places` that takes it.
+fn directory_or_below(
+    storage: &Storage,
+    places: impl Iterator<Item = PathBuf>,
+    user: u32,
+) -> anyhow::Result<PathBuf> {
     let Err(error) = make_writable(&storage.path) else { return Ok(storage.path.clone()) };
     if storage.path_is_configured {
         return Err(error.context("setting `storage.path`"));
     }
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(|base| PathBuf::from(base).join("kovar"));
-    // SAFETY: geteuid takes nothing and cannot fail.
-    let user = unsafe { libc::geteuid() };
-    let temporary = std::env::temp_dir().join(format!("kovar-{user}"));
-    let found = runtime.into_iter().chain([temporary]).find(|path| make_private(path, user).is_ok());
+    let found =
+        places.map(|place| place.join(format!("kovar-{user}"))).find(|path| make_private(path, user).is_ok());
     let path = found.with_context(|| format!("no directory for profiles: {error:#}; set `storage.path`"))?;
     tracing::warn!(
         path = %path.display(),
@@ -40,6 +51,20 @@ pub(crate) fn make_writable(path: &Path) -> anyhow::Result<()> {
     fs::remove_file(&probe).with_context(error)
 }
 
+/// Whether [`make_writable`] would succeed; leaves nothing behind.
+///
+/// # Errors
+/// The system's, naming the directory.
+pub(crate) fn check_writable(path: &Path) -> anyhow::Result<()> {
+    let made: Vec<&Path> = path.ancestors().take_while(|it| !it.exists()).collect();
+    let checked = make_writable(path);
+    for directory in made {
+        // Only what is empty can be removed, so nothing of anybody else's is lost.
+        let _in_use = fs::remove_dir(directory);
+    }
+    checked
+}
+
 /// Makes a directory only this user can enter; in `/tmp` another user may have put something in its place.
 fn make_private(path: &Path, user: u32) -> anyhow::Result<()> {
     if let Err(error) = fs::DirBuilder::new().mode(0o700).create(path)
@@ -56,7 +81,7 @@ fn make_private(path: &Path, user: u32) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{directory, make_private};
+    use super::{check_writable, directory, directory_or_below, make_private};
     use crate::config::Storage;
     use std::os::unix::fs::{MetadataExt, symlink};
     use std::path::PathBuf;
@@ -79,8 +104,22 @@ mod tests {
 
     #[test]
     fn the_default_gives_way_to_a_directory_that_can_be_written() {
-        let path = directory(&storage(PathBuf::from("/proc/kovar"), false)).expect("another directory");
-        assert!(path.ends_with("kovar") || path.to_string_lossy().contains("kovar-"), "{}", path.display());
+        let base = tempfile::tempdir().expect("a directory");
+        let user = std::fs::metadata(base.path()).expect("metadata").uid();
+        let places = [PathBuf::from("/proc"), base.path().to_owned()];
+        let path =
+            directory_or_below(&storage(PathBuf::from("/proc/kovar"), false), places.into_iter(), user);
+        assert_eq!(path.expect("another directory"), base.path().join(format!("kovar-{user}")));
+    }
+
+    #[test]
+    fn a_check_leaves_nothing_behind() {
+        let base = tempfile::tempdir().expect("a directory");
+        check_writable(&base.path().join("a/b")).expect("writable");
+        assert!(!base.path().join("a").exists());
+        std::fs::create_dir(base.path().join("c")).expect("create");
+        check_writable(&base.path().join("c")).expect("writable");
+        assert!(base.path().join("c").exists());
     }
 
     #[test]

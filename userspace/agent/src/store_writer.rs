@@ -45,7 +45,9 @@ impl Sink for StoreWriter {
                 Verdict::Drop { reason: Reason::TooLarge, error: error.to_string() }
             }
             Ok(Err(error)) => Verdict::Retry { after: None, error: error.to_string() },
-            Err(error) => Verdict::Retry { after: None, error: format!("the write was interrupted: {error}") },
+            Err(error) => {
+                Verdict::Retry { after: None, error: format!("the write was interrupted: {error}") }
+            }
         }
     }
 

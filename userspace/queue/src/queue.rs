@@ -235,6 +235,7 @@ mod tests {
         });
         tokio::task::yield_now().await;
         let (seq, _) = cursor.next().await;
+        tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
         cursor.ack(seq);
         assert!(waiting.await.unwrap());

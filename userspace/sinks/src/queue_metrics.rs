@@ -79,3 +79,33 @@ fn counts(
         labels.iter().fold(counter, |metric, (label, value)| metric.with(label, *value))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use queue::{Config, Queue, Record};
+
+    use super::*;
+
+    #[test]
+    fn a_loss_is_told_with_its_destination_and_reason() {
+        let queue = Queue::new(Config { bytes_max: 10 });
+        let _cursor = queue.cursor("away").unwrap();
+        for _ in 0..3 {
+            let record = Record { items: 4, newest_unix_ms: 0, payload: Bytes::from_static(b"12345678") };
+            queue.push(record).unwrap();
+        }
+        let metrics = queue_metrics(&queue.stats(), "profiles");
+        let value = |name: &str, labels: &[(&'static str, &str)]| {
+            let labels: Vec<_> = labels.iter().map(|(name, value)| (*name, value.to_string())).collect();
+            let found: Vec<_> = metrics.iter().filter(|m| m.name == name && m.labels == labels).collect();
+            assert_eq!(found.len(), 1, "{name} {labels:?} in {metrics:#?}");
+            found[0].value
+        };
+        let lag = [("signal", "profiles"), ("destination", "away"), ("reason", "lag")];
+        assert_eq!(value("kovar_queue_lost_records_total", &lag), 2.0);
+        assert_eq!(value("kovar_queue_lost_items_total", &lag), 8.0);
+        assert_eq!(value("kovar_queue_held_bytes", &lag[..1]), 8.0);
+        assert_eq!(value("kovar_queue_pending_items", &lag[..2]), 4.0);
+    }
+}

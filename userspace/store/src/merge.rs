@@ -133,10 +133,10 @@ impl Merger {
     }
 
     /// The value merged, 0 when `keep` leaves nothing.
-    fn add_sample(
+    fn add_sample<'a>(
         &mut self,
-        resolver: &mut Resolver<'_>,
-        sample: &pprof::Sample,
+        resolver: &mut Resolver<'a>,
+        sample: &'a pprof::Sample,
         value: i64,
         extra_labels: &[(&str, &str)],
         keep: Frames,

@@ -14,7 +14,7 @@ use crate::segment::{FILE_HEADER_BYTES, FileKind, Name, Reader, Segment, Step, f
 /// Names tried for one file that is set aside.
 const SET_ASIDE_NAMES_MAX: u32 = 100;
 /// A range that wants no record's payload.
-const NO_TIME: RangeInclusive<i64> = 1..=0;
+const NO_TIME: RangeInclusive<i64> = RangeInclusive::new(1, 0);
 
 /// What [`recover`] found.
 #[derive(Debug, Default)]

@@ -11,7 +11,7 @@ pub enum Error {
         /// What is wrong, with the file's name where there is one.
         problem: String,
     },
-    /// There was no answer, or not a whole one; the same request may succeed later.
+    /// There was no answer; the same request may succeed later.
     #[error("{url}: {failure}: {problem}")]
     Retryable {
         /// Where the request went.

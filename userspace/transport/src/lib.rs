@@ -16,6 +16,8 @@ mod file;
 mod response;
 mod retry_after;
 mod secret;
+#[cfg(any(test, feature = "test-server"))]
+pub mod test_server;
 mod tls;
 mod url;
 

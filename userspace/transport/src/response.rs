@@ -21,7 +21,8 @@ pub struct Response {
     pub location: Option<String>,
     /// The first [`RESPONSE_BODY_BYTES_MAX`] bytes of the body.
     pub body: Bytes,
-    /// There was more of the body.
+    /// There was more of the body, or it broke off. The status stands all the same: what was
+    /// accepted must not be sent again because the end of the answer is missing.
     pub truncated: bool,
 }
 
@@ -31,7 +32,7 @@ impl Response {
         (200..300).contains(&self.status)
     }
 
-    pub(crate) async fn read(mut response: reqwest::Response) -> Result<Self, reqwest::Error> {
+    pub(crate) async fn read(mut response: reqwest::Response) -> Self {
         let status = response.status().as_u16();
         let retry_after = text_of(response.headers(), RETRY_AFTER)
             .and_then(|value| parse_retry_after(value, SystemTime::now()));
@@ -41,7 +42,15 @@ impl Response {
             .map(|url| url.to_string());
         let mut body = BytesMut::new();
         let mut truncated = false;
-        while let Some(chunk) = response.chunk().await? {
+        loop {
+            let chunk = match response.chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break,
+                Err(_) => {
+                    truncated = true;
+                    break;
+                }
+            };
             let room = RESPONSE_BODY_BYTES_MAX - body.len();
             body.extend_from_slice(&chunk[..chunk.len().min(room)]);
             if chunk.len() > room {
@@ -49,7 +58,7 @@ impl Response {
                 break;
             }
         }
-        Ok(Self { status, retry_after, location, body: body.freeze(), truncated })
+        Self { status, retry_after, location, body: body.freeze(), truncated }
     }
 }
 

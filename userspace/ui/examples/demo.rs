@@ -15,7 +15,8 @@ use ui::{Destination, Lost, State, Status, Ticks};
 const PERIOD_NS: i64 = 1_000_000_000 / 97;
 const INTERVAL_MS: i64 = 15_000;
 const HISTORY_MS: i64 = 3_600_000;
-const HUGE_STACKS: u64 = 6_000;
+const HUGE_STACKS: u64 = 3_000;
+const HUGE_INTERVALS: i64 = 4;
 
 /// Process, container, executable, stacks (outermost first, each `function@file:line`; kernel functions after
 /// `|`) with their weights.
@@ -27,10 +28,22 @@ const PROGRAMS: &[Program] = &[
         Some("4f1c9a0e7b2d5c8836f0a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f6"),
         "/usr/bin/checkout-api",
         &[
-            ("_start main@src/main.rs:41 tokio::runtime::Runtime::block_on@runtime.rs:340 checkout::server::serve@src/server.rs:88 checkout::cart::price@src/cart.rs:120 checkout::tax::lookup@src/tax.rs:57 hashbrown::map::HashMap<K,V,S>::get@map.rs:1201", 34),
-            ("_start main@src/main.rs:41 tokio::runtime::Runtime::block_on@runtime.rs:340 checkout::server::serve@src/server.rs:88 checkout::cart::price@src/cart.rs:124 core::str::<impl_str>::parse@mod.rs:2341", 11),
-            ("_start main@src/main.rs:41 tokio::runtime::Runtime::block_on@runtime.rs:340 checkout::server::serve@src/server.rs:92 serde_json::de::from_slice@de.rs:2674 serde_json::read::SliceRead::parse_str@read.rs:610", 18),
-            ("_start main@src/main.rs:41 tokio::runtime::Runtime::block_on@runtime.rs:340 tokio::net::tcp::TcpStream::write@stream.rs:902 __libc_send | entry_SYSCALL_64_after_hwframe do_syscall_64 __x64_sys_sendto sock_sendmsg tcp_sendmsg tcp_sendmsg_locked tcp_write_xmit ip_queue_xmit dev_hard_start_xmit", 14),
+            (
+                "_start main@src/main.rs:41 tokio::runtime::Runtime::block_on@runtime.rs:340 checkout::server::serve@src/server.rs:88 checkout::cart::price@src/cart.rs:120 checkout::tax::lookup@src/tax.rs:57 hashbrown::map::HashMap<K,V,S>::get@map.rs:1201",
+                34,
+            ),
+            (
+                "_start main@src/main.rs:41 tokio::runtime::Runtime::block_on@runtime.rs:340 checkout::server::serve@src/server.rs:88 checkout::cart::price@src/cart.rs:124 core::str::<impl_str>::parse@mod.rs:2341",
+                11,
+            ),
+            (
+                "_start main@src/main.rs:41 tokio::runtime::Runtime::block_on@runtime.rs:340 checkout::server::serve@src/server.rs:92 serde_json::de::from_slice@de.rs:2674 serde_json::read::SliceRead::parse_str@read.rs:610",
+                18,
+            ),
+            (
+                "_start main@src/main.rs:41 tokio::runtime::Runtime::block_on@runtime.rs:340 tokio::net::tcp::TcpStream::write@stream.rs:902 __libc_send | entry_SYSCALL_64_after_hwframe do_syscall_64 __x64_sys_sendto sock_sendmsg tcp_sendmsg tcp_sendmsg_locked tcp_write_xmit ip_queue_xmit dev_hard_start_xmit",
+                14,
+            ),
         ],
     ),
     (
@@ -38,9 +51,18 @@ const PROGRAMS: &[Program] = &[
         Some("a83be21f0c6d47e59b10c2d3e4f5061728394a5b6c7d8e9f0a1b2c3d4e5f6071"),
         "/usr/lib/postgresql/16/bin/postgres",
         &[
-            ("_start main@main.c:198 PostmasterMain@postmaster.c:1466 PostgresMain@postgres.c:4589 exec_simple_query@postgres.c:1274 ExecutorRun@execMain.c:363 ExecSeqScan@nodeSeqscan.c:108 heap_getnextslot@heapam.c:1083 heapgettup_pagemode@heapam.c:832", 22),
-            ("_start main@main.c:198 PostmasterMain@postmaster.c:1466 PostgresMain@postgres.c:4589 exec_simple_query@postgres.c:1274 ExecutorRun@execMain.c:363 ExecSort@nodeSort.c:151 tuplesort_performsort@tuplesort.c:1382 qsort_tuple@sort_template.h:314 qsort_tuple@sort_template.h:340 comparetup_heap@tuplesortvariants.c:950", 15),
-            ("_start main@main.c:198 PostmasterMain@postmaster.c:1466 PostgresMain@postgres.c:4589 ReadBuffer@bufmgr.c:702 __libc_pread64 | entry_SYSCALL_64_after_hwframe do_syscall_64 __x64_sys_pread64 vfs_read ext4_file_read_iter generic_file_read_iter filemap_read copy_page_to_iter", 12),
+            (
+                "_start main@main.c:198 PostmasterMain@postmaster.c:1466 PostgresMain@postgres.c:4589 exec_simple_query@postgres.c:1274 ExecutorRun@execMain.c:363 ExecSeqScan@nodeSeqscan.c:108 heap_getnextslot@heapam.c:1083 heapgettup_pagemode@heapam.c:832",
+                22,
+            ),
+            (
+                "_start main@main.c:198 PostmasterMain@postmaster.c:1466 PostgresMain@postgres.c:4589 exec_simple_query@postgres.c:1274 ExecutorRun@execMain.c:363 ExecSort@nodeSort.c:151 tuplesort_performsort@tuplesort.c:1382 qsort_tuple@sort_template.h:314 qsort_tuple@sort_template.h:340 comparetup_heap@tuplesortvariants.c:950",
+                15,
+            ),
+            (
+                "_start main@main.c:198 PostmasterMain@postmaster.c:1466 PostgresMain@postgres.c:4589 ReadBuffer@bufmgr.c:702 __libc_pread64 | entry_SYSCALL_64_after_hwframe do_syscall_64 __x64_sys_pread64 vfs_read ext4_file_read_iter generic_file_read_iter filemap_read copy_page_to_iter",
+                12,
+            ),
         ],
     ),
     (
@@ -49,32 +71,41 @@ const PROGRAMS: &[Program] = &[
         "/usr/local/bin/node",
         &[
             ("_start node::Start@node.cc:1341 uv_run@core.c:447 node+0x1a2b3c node+0x91f004", 9),
-            ("_start node::Start@node.cc:1341 uv_run@core.c:447 v8::internal::Heap::CollectGarbage@heap.cc:1702 v8::internal::MarkCompactCollector::MarkLiveObjects@mark-compact.cc:2611", 8),
+            (
+                "_start node::Start@node.cc:1341 uv_run@core.c:447 v8::internal::Heap::CollectGarbage@heap.cc:1702 v8::internal::MarkCompactCollector::MarkLiveObjects@mark-compact.cc:2611",
+                8,
+            ),
         ],
     ),
     (
         "containerd",
         None,
         "/usr/bin/containerd",
-        &[("runtime.goexit@asm_amd64.s:1695 runtime.main@proc.go:271 main.main@main.go:30 github.com/containerd/ttrpc.(*Server).Serve@server.go:120 syscall.Syscall | entry_SYSCALL_64_after_hwframe do_syscall_64 __x64_sys_futex futex_wait schedule", 3)],
+        &[(
+            "runtime.goexit@asm_amd64.s:1695 runtime.main@proc.go:271 main.main@main.go:30 github.com/containerd/ttrpc.(*Server).Serve@server.go:120 syscall.Syscall | entry_SYSCALL_64_after_hwframe do_syscall_64 __x64_sys_futex futex_wait schedule",
+            3,
+        )],
     ),
     (
         "[kernel]",
         None,
         "",
         &[
-            ("| ret_from_fork kthread worker_thread process_one_work blk_mq_run_work_fn blk_mq_dispatch_rq_list nvme_queue_rq", 5),
+            (
+                "| ret_from_fork kthread worker_thread process_one_work blk_mq_run_work_fn blk_mq_dispatch_rq_list nvme_queue_rq",
+                5,
+            ),
             ("| ret_from_fork kthread kswapd balance_pgdat shrink_node shrink_lruvec folio_referenced", 3),
         ],
     ),
-    (
-        "sshd",
-        None,
-        "/usr/sbin/sshd",
-        &[("libcrypto.so.3+0x1f00a4 libcrypto.so.3+0x20e311", 1)],
-    ),
+    ("sshd", None, "/usr/sbin/sshd", &[("libcrypto.so.3+0x1f00a4 libcrypto.so.3+0x20e311", 1)]),
     // What a hostile process may call itself.
-    ("<img src=x onerror=alert(1)>", None, "/tmp/<b>x</b>", &[("main <script>alert(1)</script>@\"'><svg/onload=alert(1)>.c:1", 1)]),
+    (
+        "<img src=x onerror=alert(1)>",
+        None,
+        "/tmp/<b>x</b>",
+        &[("main <script>alert(1)</script>@\"'><svg/onload=alert(1)>.c:1", 1)],
+    ),
 ];
 
 #[tokio::main]
@@ -86,11 +117,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let started_unix_ms = now_unix_ms();
     if mode != "empty" {
         let first = started_unix_ms - HISTORY_MS;
-        for end in (first..started_unix_ms - INTERVAL_MS).step_by(INTERVAL_MS as usize) {
-            store.append(end, &interval(end, 1.0, mode == "huge"))?;
+        for end in (first..=started_unix_ms).step_by(INTERVAL_MS as usize) {
+            let huge = mode == "huge" && end > started_unix_ms - HUGE_INTERVALS * INTERVAL_MS;
+            store.append(end, &interval(end, 1.0, huge))?;
         }
         let store = store.clone();
-        tokio::spawn(async move { live(&store).await });
+        tokio::spawn(async move { live(&store, started_unix_ms).await });
     }
     let empty = mode == "empty";
     let status = Arc::new(move || status(started_unix_ms, empty));
@@ -101,8 +133,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// As the profiler does: the running interval every 2 s, the finished one every 15 s.
-async fn live(store: &Store) {
-    let mut start = now_unix_ms();
+async fn live(store: &Store, started_unix_ms: i64) {
+    let mut start = started_unix_ms;
     loop {
         tokio::time::sleep(Duration::from_secs(2)).await;
         let now = now_unix_ms();
@@ -145,7 +177,9 @@ fn status(started_unix_ms: i64, empty: bool) -> Status {
 
 /// One push request that ends at `end_unix_ms`.
 fn interval(end_unix_ms: i64, share: f64, huge: bool) -> Vec<u8> {
-    let wave = |number: usize| 1.3 + ((end_unix_ms / 1000) as f64 / (90.0 + 70.0 * number as f64) + number as f64).sin();
+    let wave = |number: usize| {
+        1.3 + ((end_unix_ms / 1000) as f64 / (90.0 + 70.0 * number as f64) + number as f64).sin()
+    };
     let mut series = Vec::new();
     for (number, (process, container, module, stacks)) in PROGRAMS.iter().enumerate() {
         let mut builder = Builder::default();
@@ -155,11 +189,13 @@ fn interval(end_unix_ms: i64, share: f64, huge: bool) -> Vec<u8> {
         }
         if huge && number == 0 {
             for i in 0..HUGE_STACKS {
-                let names: Vec<String> = (0..24 + i % 40).map(|d| format!("f{}@f.c:{d}", (i >> (d / 4)) * 31 + d)).collect();
-                builder.sample(&names.join(" "), module, 1, 1_000);
+                let names: Vec<String> =
+                    (0..24 + i % 40).map(|d| format!("f{}@f.c:{d}", (i >> (d / 4)) * 31 + d)).collect();
+                builder.sample(&names.join(" "), module, 1 + (i * 7919 % 97) as i64, 1_000);
             }
         }
-        let mut labels = vec![("__name__", "process_cpu"), ("process_name", process), ("service_name", process)];
+        let mut labels =
+            vec![("__name__", "process_cpu"), ("process_name", process), ("service_name", process)];
         labels.extend(container.map(|id| ("container_id", id)));
         labels.sort_unstable();
         series.push(RawProfileSeries {
@@ -167,7 +203,10 @@ fn interval(end_unix_ms: i64, share: f64, huge: bool) -> Vec<u8> {
                 .into_iter()
                 .map(|(name, value)| LabelPair { name: name.to_owned(), value: value.to_owned() })
                 .collect(),
-            samples: vec![RawSample { raw_profile: builder.finish(end_unix_ms, share).into(), id: String::new() }],
+            samples: vec![RawSample {
+                raw_profile: builder.finish(end_unix_ms, share).into(),
+                id: String::new(),
+            }],
         });
     }
     PushRequest { series }.encode_to_vec()
@@ -207,7 +246,12 @@ impl Builder {
         let known = self.profile.mapping.iter().find(|m| m.filename == module).map(|m| m.id);
         let mapping_id = known.unwrap_or_else(|| {
             let id = self.profile.mapping.len() as u64 + 1;
-            self.profile.mapping.push(Mapping { id, filename: module, ..Mapping::default() });
+            self.profile.mapping.push(Mapping {
+                id,
+                filename: module,
+                has_functions: true,
+                ..Mapping::default()
+            });
             id
         });
         let id = self.profile.location.len() as u64 + 1;

@@ -67,9 +67,9 @@ impl Answer {
     pub(crate) fn new(request: &Request, selection: &Selection) -> Self {
         let profile = &selection.profile;
         let mut table = FrameTable::default();
-        let mut locations = Locations::new(profile);
-        let tree = Tree::build(profile, request.group, &mut table, &mut locations);
-        let rows = top::top(profile, ROWS_MAX, &mut table, &mut locations);
+        let locations = Locations::new(profile, &mut table);
+        let tree = Tree::build(profile, request.group, &mut table, &locations);
+        let rows = top::top(profile, ROWS_MAX, &mut table, &locations);
         let (nodes, folded) = tree.prune(&mut table, SHARE_MIN_DIVISOR, NODES_MAX);
         table.settle_lines();
         let mut used = UsedFrames::default();
@@ -177,7 +177,8 @@ mod tests {
 
     #[test]
     fn series_over_the_limit_become_one_sum() {
-        let series = (0..SERIES_MAX as i64 + 5).map(|_| SeriesTotal { labels: Vec::new(), value_ns: 2 }).collect();
+        let series =
+            (0..SERIES_MAX as i64 + 5).map(|_| SeriesTotal { labels: Vec::new(), value_ns: 2 }).collect();
         let selection = Selection { series, ..Selection::default() };
         let answer = Answer::new(&Request::parse(&[], 1_700_000_000_000).unwrap(), &selection);
         assert_eq!((answer.series.len(), answer.series_omitted.count), (SERIES_MAX, 5));

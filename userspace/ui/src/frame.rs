@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use model::pprof::{Location, Profile};
+use model::pprof::{Function, Location, Mapping, Profile};
 use serde::Serialize;
 
 /// Name of the frame that stands for everything folded away.
@@ -54,7 +54,13 @@ impl FrameTable {
             return *id;
         }
         let id = FrameId::try_from(self.frames.len()).unwrap_or(FrameId::MAX);
-        self.frames.push(Frame { name: key.1.clone(), file: key.2.clone(), line: 0, kind, module: key.3.clone() });
+        self.frames.push(Frame {
+            name: key.1.clone(),
+            file: key.2.clone(),
+            line: 0,
+            kind,
+            module: key.3.clone(),
+        });
         self.ids.insert(key, id);
         id
     }
@@ -96,22 +102,23 @@ impl FrameTable {
 #[derive(Debug)]
 pub(crate) struct Locations<'a> {
     profile: &'a Profile,
-    by_id: HashMap<u64, &'a Location>,
-    functions: HashMap<u64, usize>,
-    mappings: HashMap<u64, usize>,
-    known: HashMap<u64, Vec<(FrameId, i64)>>,
+    by_id: HashMap<u64, Vec<(FrameId, i64)>>,
+    unknown: [(FrameId, i64); 1],
 }
 
 impl<'a> Locations<'a> {
-    /// Indexes the profile's tables.
-    pub(crate) fn new(profile: &'a Profile) -> Self {
-        Self {
-            profile,
-            by_id: profile.location.iter().map(|l| (l.id, l)).collect(),
-            functions: profile.function.iter().enumerate().map(|(i, f)| (f.id, i)).collect(),
-            mappings: profile.mapping.iter().enumerate().map(|(i, m)| (m.id, i)).collect(),
-            known: HashMap::new(),
+    /// Names the frames of all locations.
+    pub(crate) fn new(profile: &'a Profile, table: &mut FrameTable) -> Self {
+        let unknown = [(table.intern(Kind::Unresolved, "[unknown]", "", ""), 0)];
+        let mut locations = Self { profile, by_id: HashMap::new(), unknown };
+        let functions: HashMap<u64, &Function> = profile.function.iter().map(|f| (f.id, f)).collect();
+        let mappings: HashMap<u64, &Mapping> = profile.mapping.iter().map(|m| (m.id, m)).collect();
+        for location in &profile.location {
+            let mapping = mappings.get(&location.mapping_id).copied();
+            let frames = locations.name(location, mapping, &functions, table);
+            locations.by_id.insert(location.id, frames);
         }
+        locations
     }
 
     /// The string at an index of the profile's table, empty when the index lies outside.
@@ -121,26 +128,22 @@ impl<'a> Locations<'a> {
     }
 
     /// Frames of one location: several when functions were inlined, never none.
-    pub(crate) fn frames(&mut self, location_id: u64, table: &mut FrameTable) -> &[(FrameId, i64)] {
-        if !self.known.contains_key(&location_id) {
-            let frames = self.resolve(location_id, table);
-            self.known.insert(location_id, frames);
-        }
-        self.known.get(&location_id).map_or(&[], Vec::as_slice)
+    pub(crate) fn frames(&self, location_id: u64) -> &[(FrameId, i64)] {
+        self.by_id.get(&location_id).map_or(&self.unknown, Vec::as_slice)
     }
 
-    fn resolve(&self, location_id: u64, table: &mut FrameTable) -> Vec<(FrameId, i64)> {
-        let Some(location) = self.by_id.get(&location_id) else {
-            return vec![(table.intern(Kind::Unresolved, "[unknown]", "", ""), 0)];
-        };
-        let mapping = self.mappings.get(&location.mapping_id).map(|i| &self.profile.mapping[*i]);
+    fn name(
+        &self,
+        location: &Location,
+        mapping: Option<&Mapping>,
+        functions: &HashMap<u64, &Function>,
+        table: &mut FrameTable,
+    ) -> Vec<(FrameId, i64)> {
         let module = mapping.map_or("", |m| self.string(m.filename));
         let kernel = module.starts_with("[kernel");
         let mut frames = Vec::with_capacity(location.line.len().max(1));
         for line in location.line.iter().rev() {
-            let Some(function) = self.functions.get(&line.function_id).map(|i| &self.profile.function[*i]) else {
-                continue;
-            };
+            let Some(function) = functions.get(&line.function_id) else { continue };
             let name = self.string(function.name);
             if name.is_empty() {
                 continue;
@@ -193,9 +196,12 @@ mod tests {
         let location = builder.location("/bin/a", &[("inner", "a.c", 7), ("outer", "a.c", 3)]);
         let profile = builder.finish();
         let mut table = FrameTable::default();
-        let mut locations = Locations::new(&profile);
-        let names: Vec<_> = locations.frames(location, &mut table).to_vec();
-        let names: Vec<_> = names.iter().map(|(id, line)| (table.get(*id).name.clone(), *line)).collect();
+        let locations = Locations::new(&profile, &mut table);
+        let names: Vec<_> = locations
+            .frames(location)
+            .iter()
+            .map(|(id, line)| (table.get(*id).name.clone(), *line))
+            .collect();
         assert_eq!(names, [("outer".to_owned(), 3), ("inner".to_owned(), 7)]);
     }
 
@@ -208,7 +214,7 @@ mod tests {
         profile.mapping[0].file_offset = 0x200;
         profile.location[0].address = 0x1010;
         let mut table = FrameTable::default();
-        let id = Locations::new(&profile).frames(location, &mut table)[0].0;
+        let id = Locations::new(&profile, &mut table).frames(location)[0].0;
         assert_eq!(table.get(id).name, "libx.so+0x210");
         assert_eq!(table.get(id).kind, Kind::Unresolved);
     }
@@ -221,9 +227,9 @@ mod tests {
         profile.function[0].name = -5;
         profile.mapping[0].filename = i64::MAX;
         let mut table = FrameTable::default();
-        let mut locations = Locations::new(&profile);
-        assert_eq!(locations.frames(999, &mut table).len(), 1);
-        assert_eq!(locations.frames(location, &mut table).len(), 1);
+        let locations = Locations::new(&profile, &mut table);
+        assert_eq!(locations.frames(999).len(), 1);
+        assert_eq!(locations.frames(location).len(), 1);
     }
 
     #[test]

@@ -204,8 +204,18 @@ mod tests {
 
     #[test]
     fn what_is_no_time_is_an_error_that_names_the_parameter() {
-        for text in ["x", "now-", "now-m", "now-5", "now-5x", "now+5m", "-5", "1e3", "now-99999999999999999d", "now-ü"]
-        {
+        for text in [
+            "x",
+            "now-",
+            "now-m",
+            "now-5",
+            "now-5x",
+            "now+5m",
+            "-5",
+            "1e3",
+            "now-99999999999999999d",
+            "now-ü",
+        ] {
             let error = parse(&format!("from={text}")).unwrap_err().to_string();
             assert!(error.contains("from"), "{error}");
         }
@@ -233,7 +243,8 @@ mod tests {
     #[test]
     fn filters_become_matchers_and_none_means_no_container() {
         let request = parse("container=none&process=a&process=b&service=").unwrap();
-        let matchers: Vec<_> = request.matchers.iter().map(|m| (m.label.as_str(), m.value.as_str())).collect();
+        let matchers: Vec<_> =
+            request.matchers.iter().map(|m| (m.label.as_str(), m.value.as_str())).collect();
         assert_eq!(matchers, [("container_id", ""), ("process_name", "a"), ("process_name", "b")]);
     }
 

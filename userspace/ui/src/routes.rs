@@ -69,7 +69,11 @@ async fn status(Extract(shared): Extract<Shared>) -> Response {
     response
 }
 
-async fn profile(Extract(shared): Extract<Shared>, headers: HeaderMap, pairs: Pairs) -> Result<Response, Error> {
+async fn profile(
+    Extract(shared): Extract<Shared>,
+    headers: HeaderMap,
+    pairs: Pairs,
+) -> Result<Response, Error> {
     let request = request(pairs)?;
     let compress = accepts_gzip(&headers);
     let body = select(&shared, move |store| {

@@ -1,5 +1,7 @@
 //! The table of functions: own time and time with everything called from them.
 
+use std::collections::HashSet;
+
 use model::pprof::Profile;
 
 use crate::frame::{FrameId, FrameTable, Locations};
@@ -22,19 +24,19 @@ pub(crate) fn top(
     profile: &Profile,
     rows_max: usize,
     table: &mut FrameTable,
-    locations: &mut Locations<'_>,
+    locations: &Locations<'_>,
 ) -> Vec<Row> {
     let value_index = value_index(profile);
-    let mut rows: Vec<Row> = Vec::new();
-    let mut last_sample: Vec<usize> = Vec::new();
+    let count = table.len();
+    let mut rows: Vec<Row> =
+        (0..count).map(|frame| Row { frame: frame as FrameId, self_ns: 0, total_ns: 0 }).collect();
+    let mut last_sample = vec![usize::MAX; count];
     for (number, sample) in profile.sample.iter().enumerate() {
         let Some(ns) = value_ns(sample, value_index) else { continue };
         let mut innermost = None;
         for location in sample.location_id.iter().rev() {
-            let frames = locations.frames(*location, table).to_vec();
-            for (frame, line) in frames {
+            for &(frame, line) in locations.frames(*location) {
                 innermost = Some(frame);
-                grow_to(&mut rows, &mut last_sample, table.len());
                 if last_sample[frame as usize] != number {
                     last_sample[frame as usize] = number;
                     let total_ns = &mut rows[frame as usize].total_ns;
@@ -51,13 +53,6 @@ pub(crate) fn top(
     heaviest(rows, rows_max)
 }
 
-fn grow_to(rows: &mut Vec<Row>, last_sample: &mut Vec<usize>, len: usize) {
-    while rows.len() < len {
-        rows.push(Row { frame: rows.len() as FrameId, self_ns: 0, total_ns: 0 });
-        last_sample.push(usize::MAX);
-    }
-}
-
 fn heaviest(rows: Vec<Row>, rows_max: usize) -> Vec<Row> {
     let mut by_total: Vec<Row> = rows.into_iter().filter(|row| row.total_ns > 0).collect();
     by_total.sort_by(|a, b| b.total_ns.cmp(&a.total_ns).then(a.frame.cmp(&b.frame)));
@@ -65,7 +60,7 @@ fn heaviest(rows: Vec<Row>, rows_max: usize) -> Vec<Row> {
     by_self.sort_by(|a, b| b.self_ns.cmp(&a.self_ns).then(b.total_ns.cmp(&a.total_ns)));
     by_total.truncate(rows_max);
     by_self.truncate(rows_max);
-    let of_self: std::collections::HashSet<FrameId> = by_self.iter().map(|row| row.frame).collect();
+    let of_self: HashSet<FrameId> = by_self.iter().map(|row| row.frame).collect();
     by_self.extend(by_total.into_iter().filter(|row| !of_self.contains(&row.frame)));
     by_self
 }
@@ -77,7 +72,8 @@ mod tests {
 
     fn rows(profile: &Profile, rows_max: usize) -> Vec<(String, u64, u64)> {
         let mut table = FrameTable::default();
-        let rows = top(profile, rows_max, &mut table, &mut Locations::new(profile));
+        let locations = Locations::new(profile, &mut table);
+        let rows = top(profile, rows_max, &mut table, &locations);
         rows.iter().map(|r| (table.get(r.frame).name.clone(), r.self_ns, r.total_ns)).collect()
     }
 

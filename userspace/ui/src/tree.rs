@@ -40,7 +40,7 @@ pub(crate) struct Folded {
 }
 
 /// The tree of one selection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Tree {
     nodes: Vec<Node>,
     deep_samples: u64,
@@ -48,7 +48,12 @@ pub(crate) struct Tree {
 
 impl Tree {
     /// Sums the samples, outermost frame at the root. `group` adds one level below the root.
-    pub(crate) fn build(profile: &Profile, group: Group, table: &mut FrameTable, locations: &mut Locations<'_>) -> Self {
+    pub(crate) fn build(
+        profile: &Profile,
+        group: Group,
+        table: &mut FrameTable,
+        locations: &Locations<'_>,
+    ) -> Self {
         let root = table.intern(Kind::Root, "all", "", "");
         let other = table.intern(Kind::Other, OTHER_NAME, "", "");
         let mut tree = Self {
@@ -68,7 +73,7 @@ impl Tree {
                 if path.len() > DEPTH_MAX_FRAMES {
                     break;
                 }
-                path.extend(locations.frames(*location, table).iter().map(|(frame, _)| *frame));
+                path.extend(locations.frames(*location).iter().map(|(frame, _)| *frame));
             }
             if path.len() > DEPTH_MAX_FRAMES {
                 path.truncate(DEPTH_MAX_FRAMES - 1);
@@ -90,9 +95,14 @@ impl Tree {
         &self.nodes
     }
 
-    /// The tree with small nodes folded into their parent's `(other)`, children in the order of their names.
-    /// At most `nodes_max` nodes stay, and the root.
-    pub(crate) fn prune(&self, table: &mut FrameTable, share_min_divisor: u64, nodes_max: usize) -> (Vec<Node>, Folded) {
+    /// The tree with small nodes folded into their parent's `(other)`, children in the order of their names,
+    /// `(other)` last. At most `nodes_max` nodes stay, and the root.
+    pub(crate) fn prune(
+        &self,
+        table: &mut FrameTable,
+        share_min_divisor: u64,
+        nodes_max: usize,
+    ) -> (Vec<Node>, Folded) {
         let threshold_ns = self.threshold_ns(share_min_divisor, nodes_max);
         let mut folded = Folded { threshold_ns, deep_samples: self.deep_samples, ..Folded::default() };
         let mut children: Vec<Vec<u32>> = vec![Vec::new(); self.nodes.len()];
@@ -103,27 +113,29 @@ impl Tree {
         }
         let other = table.intern(Kind::Other, OTHER_NAME, "", "");
         let mut kept: Vec<Node> = Vec::new();
-        let mut open: Vec<(u32, Option<u32>)> = vec![(0, None)];
-        while let Some((index, parent)) = open.pop() {
-            let Some(node) = self.nodes.get(index as usize) else { break };
-            let at = kept.len() as u32;
-            kept.push(Node { parent, ..*node });
-            let mut small_ns = 0_u64;
-            let mut large: Vec<u32> = Vec::new();
-            for child in &children[index as usize] {
-                let total_ns = self.nodes[*child as usize].total_ns;
-                if total_ns >= threshold_ns {
-                    large.push(*child);
-                } else {
-                    small_ns = small_ns.saturating_add(total_ns);
+        let mut open = vec![Open::Node(0, None)];
+        while let Some(next) = open.pop() {
+            let (index, parent) = match next {
+                Open::Node(index, parent) => (index as usize, parent),
+                Open::Other(ns, parent) => {
+                    folded.ns = folded.ns.saturating_add(ns);
+                    kept.push(Node { frame: other, parent: Some(parent), self_ns: ns, total_ns: ns });
+                    continue;
                 }
-            }
+            };
+            let at = kept.len() as u32;
+            kept.push(Node { parent, ..self.nodes[index] });
+            let (mut large, small): (Vec<u32>, Vec<u32>) = children[index].iter().partition(|child| {
+                let node = &self.nodes[**child as usize];
+                node.total_ns >= threshold_ns && node.frame != other
+            });
+            let small_ns = small.iter().map(|child| self.nodes[*child as usize].total_ns);
+            let small_ns = small_ns.fold(0, u64::saturating_add);
             if small_ns > 0 {
-                folded.ns = folded.ns.saturating_add(small_ns);
-                kept.push(Node { frame: other, parent: Some(at), self_ns: small_ns, total_ns: small_ns });
+                open.push(Open::Other(small_ns, at));
             }
             large.sort_by(|a, b| self.order(table, *a).cmp(&self.order(table, *b)).reverse());
-            open.extend(large.into_iter().map(|child| (child, Some(at))));
+            open.extend(large.into_iter().map(|child| Open::Node(child, Some(at))));
         }
         let survivors = kept.iter().filter(|n| n.frame != other).count();
         let before = self.nodes.iter().filter(|n| n.frame != other).count();
@@ -159,7 +171,8 @@ impl Tree {
     fn threshold_ns(&self, share_min_divisor: u64, nodes_max: usize) -> u64 {
         let by_share = (self.total_ns() / share_min_divisor.max(1)).max(1);
         let keep_max = (nodes_max / 2).max(1);
-        let mut totals: Vec<u64> = self.nodes.iter().map(|n| n.total_ns).filter(|ns| *ns >= by_share).collect();
+        let mut totals: Vec<u64> =
+            self.nodes.iter().map(|n| n.total_ns).filter(|ns| *ns >= by_share).collect();
         if totals.len() <= keep_max {
             return by_share;
         }
@@ -167,11 +180,16 @@ impl Tree {
         totals[keep_max].saturating_add(1)
     }
 
-    fn order<'t>(&self, table: &'t FrameTable, index: u32) -> (Kind, &'t str, &'t str) {
+    fn order<'t>(&self, table: &'t FrameTable, index: u32) -> (&'t str, &'t str) {
         let frame = table.get(self.nodes[index as usize].frame);
-        let kind = if frame.kind == Kind::Other { Kind::Other } else { Kind::Root };
-        (kind, &frame.name, &frame.module)
+        (&frame.name, &frame.module)
     }
+}
+
+/// What pruning has still to visit, each with its parent's place among the kept nodes.
+enum Open {
+    Node(u32, Option<u32>),
+    Other(u64, u32),
 }
 
 /// Which of a sample's values is CPU time.
@@ -217,8 +235,8 @@ mod tests {
 
     fn build(profile: &Profile, group: Group) -> (Tree, FrameTable) {
         let mut table = FrameTable::default();
-        let mut locations = Locations::new(profile);
-        let tree = Tree::build(profile, group, &mut table, &mut locations);
+        let locations = Locations::new(profile, &mut table);
+        let tree = Tree::build(profile, group, &mut table, &locations);
         (tree, table)
     }
 
@@ -284,7 +302,7 @@ mod tests {
         assert_eq!(tree.nodes().len(), DEPTH_MAX_FRAMES + 1);
         let (nodes, folded) = tree.prune(&mut table, 1_000, NODES_MAX);
         assert_conserved(&nodes, 5);
-        assert_eq!(folded.deep_samples, 1);
+        assert_eq!((folded.deep_samples, folded.ns), (1, 5));
     }
 
     #[test]
@@ -330,6 +348,10 @@ mod tests {
             let in_other: u64 =
                 nodes.iter().filter(|n| table.get(n.frame).kind == Kind::Other).map(|n| n.total_ns).sum();
             prop_assert_eq!(in_other, folded.ns);
+            let mut places: Vec<_> = nodes.iter().map(|n| (n.parent, n.frame)).collect();
+            places.sort_unstable();
+            places.dedup();
+            prop_assert_eq!(places.len(), nodes.len(), "a frame stands once below its parent");
         }
     }
 }

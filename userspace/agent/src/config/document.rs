@@ -193,13 +193,11 @@ impl Builder<'_> {
         match self.open.last_mut() {
             None => self.root = Some(node),
             Some(Open::List(_, items)) => items.push(node),
-            Some(Open::Map { entries, key, .. }) => {
-                match key.take() {
-                    Some(Pending::Good(key)) => entries.push((key, node)),
-                    Some(Pending::Collection) => *key = Some(Pending::Dropped),
-                    Some(Pending::Dropped) | None => {}
-                }
-            }
+            Some(Open::Map { entries, key, .. }) => match key.take() {
+                Some(Pending::Good(key)) => entries.push((key, node)),
+                Some(Pending::Collection) => *key = Some(Pending::Dropped),
+                Some(Pending::Dropped) | None => {}
+            },
         }
     }
 }

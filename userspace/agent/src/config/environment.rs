@@ -40,9 +40,12 @@ fn variable(inside: &str, environment: Environment<'_>) -> Result<String, String
     let valid = name.chars().next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if !valid {
-        return Err(format!(
-            "`${{{name}}}` is not a variable's name: letters, digits and `_` (write `$$` for a dollar sign)"
-        ));
+        // What stands there is not repeated: it may be a piece of a secret.
+        return Err(
+            "between `${` and `}` stands the name of a variable: letters, digits and `_` (write `$$` for a \
+                    dollar sign)"
+                .into(),
+        );
     }
     // As in a shell, `:-` also replaces a variable that is set and empty.
     match (environment(name).filter(|value| default.is_none() || !value.is_empty()), default) {
@@ -87,6 +90,6 @@ mod tests {
         let error = expand("${NONE}", &environment).expect_err("not set");
         assert!(error.contains("`NONE` is not set"), "{error}");
         assert!(expand("${HOST", &environment).expect_err("open").contains("not closed"));
-        assert!(expand("${1A}", &environment).expect_err("name").contains("not a variable's name"));
+        assert!(expand("${1A}", &environment).expect_err("name").contains("the name of a variable"));
     }
 }

@@ -75,7 +75,10 @@ pub(crate) fn entries<'a>(
         Value::Map(entries) => entries,
         Value::Null => &[],
         _ => {
-            problems.add(node.at, format!("{} must be a mapping of settings, found {}", named(path), node.kind()));
+            problems.add(
+                node.at,
+                format!("{} must be a mapping of settings, found {}", named(path), node.kind()),
+            );
             &[]
         }
     }
@@ -114,8 +117,7 @@ pub(crate) fn within<T: PartialOrd + Display>(
     if limits.contains(&value) {
         return Some(value);
     }
-    problems
-        .add(at, format!("`{path}` must be from {} to {}, it is {value}", limits.start(), limits.end()));
+    problems.add(at, format!("`{path}` must be from {} to {}, it is {value}", limits.start(), limits.end()));
     None
 }
 
@@ -270,7 +272,10 @@ macro_rules! default {
         match $name {
             Some(section) => Some(section),
             None => {
-                let empty = $crate::config::document::Node { at: $node.at, ..$crate::config::document::Node::empty() };
+                let empty = $crate::config::document::Node {
+                    at: $node.at,
+                    ..$crate::config::document::Node::empty()
+                };
                 let path = $crate::config::setting::below($path, stringify!($name));
                 <$type as $crate::config::setting::Setting>::read(&empty, &path, $problems)
             }
@@ -290,7 +295,9 @@ macro_rules! default_shown {
         $crate::config::reference::Default::Value($crate::config::setting::Shown::Nothing)
     };
     ($type:ty, $default:expr) => {
-        $crate::config::reference::Default::Value(<$type as $crate::config::setting::Setting>::show(&$default))
+        $crate::config::reference::Default::Value(<$type as $crate::config::setting::Setting>::show(
+            &$default,
+        ))
     };
 }
 

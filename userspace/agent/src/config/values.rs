@@ -90,9 +90,9 @@ impl FromStr for Size {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        with_unit(text, &SIZE_UNITS)
-            .map(|bytes| Self { bytes })
-            .ok_or_else(|| "a size is a whole number and a unit: B, KiB, MiB, GiB or TiB, as in `256MiB`".into())
+        with_unit(text, &SIZE_UNITS).map(|bytes| Self { bytes }).ok_or_else(|| {
+            "a size is a whole number and a unit: B, KiB, MiB, GiB or TiB, as in `256MiB`".into()
+        })
     }
 }
 
@@ -260,14 +260,14 @@ scalar_setting!(
     bool,
     "flag",
     "`true` or `false`",
-    |text| text.parse().map_err(|_| "must be `true` or `false`".to_owned()),
+    |text| text.parse().ok().ok_or_else(|| "must be `true` or `false`".to_owned()),
     |value: &bool| Shown::Plain(value.to_string())
 );
 scalar_setting!(
     u32,
     "number",
     "a whole number",
-    |text| text.parse().map_err(|_| "must be a whole number of 0 or more".to_owned()),
+    |text| text.parse().ok().ok_or_else(|| "must be a whole number of 0 or more".to_owned()),
     |value: &u32| Shown::Plain(value.to_string())
 );
 scalar_setting!(
@@ -294,7 +294,10 @@ scalar_setting!(
     SocketAddr,
     "address",
     "an IP address and a port",
-    |text| text.parse().map_err(|_| "must be an IP address and a port, as in `0.0.0.0:12345`".to_owned()),
+    |text| text
+        .parse()
+        .ok()
+        .ok_or_else(|| "must be an IP address and a port, as in `0.0.0.0:12345`".to_owned()),
     |value: &SocketAddr| Shown::Text(value.to_string())
 );
 scalar_setting!(Interval, "duration", "a duration such as `15s`", str::parse, |value: &Interval| {
@@ -351,10 +354,10 @@ impl Setting for Labels {
     const KIND: &'static str = "names and texts";
 
     fn read(node: &Node, path: &str, problems: &mut Problems) -> Option<Self> {
-        texts(node, path, problems, |name| {
-            match labels::is_valid_label_name(name) {
-                true => Ok(()),
-                false => Err("a label's name has letters, digits and `_`, and starts with neither a digit nor `__`"),
+        texts(node, path, problems, |name| match labels::is_valid_label_name(name) {
+            true => Ok(()),
+            false => {
+                Err("a label's name has letters, digits and `_`, and starts with neither a digit nor `__`")
             }
         })
         .map(Self)
@@ -396,7 +399,9 @@ mod tests {
         for text in ["256MiB", "1GiB", "1B", "0B"] {
             assert_eq!(text.parse::<Size>().expect(text).to_string(), text);
         }
-        for text in ["15", "s", "", "-1s", "1.5h", "99999999999999999999s", "18446744073709551615d", "15 parsecs"] {
+        for text in
+            ["15", "s", "", "-1s", "1.5h", "99999999999999999999s", "18446744073709551615d", "15 parsecs"]
+        {
             assert!(text.parse::<Interval>().is_err(), "{text}");
         }
         assert!("256MB".parse::<Size>().expect_err("not binary").contains("MiB"));
@@ -406,7 +411,15 @@ mod tests {
     fn addresses_are_checked_and_never_repeat_a_password() {
         let error = "http://user:hunter2@host".parse::<Url>().expect_err("credentials");
         assert!(error.contains("basic_auth") && !error.contains("hunter2"), "{error}");
-        for bad in ["pyroscope:4040", "http://", "http://:80", "http://h:0", "http://h:99999", "http://h/?a=b", "http://a b"] {
+        for bad in [
+            "pyroscope:4040",
+            "http://",
+            "http://:80",
+            "http://h:0",
+            "http://h:99999",
+            "http://h/?a=b",
+            "http://a b",
+        ] {
             assert!(bad.parse::<Url>().is_err(), "{bad}");
         }
         let cases = [

@@ -11,11 +11,11 @@ pub const TRUNCATED: &str = "(truncated)";
 
 /// Writes the messages of a profile in order of first use.
 pub(super) struct Output<'a> {
-    strings: Vec<&'a Box<str>>,
+    strings: Vec<&'a str>,
     mappings: Vec<&'a Mapping>,
     functions: Vec<&'a Function>,
-    locations: Vec<&'a Box<[u64]>>,
-    label_sets: Vec<&'a Box<[Label]>>,
+    locations: Vec<&'a [u64]>,
+    label_sets: Vec<&'a [Label]>,
     tables: &'a Tables,
     string_ids: Vec<i64>,
     mapping_ids: Vec<u64>,
@@ -49,8 +49,8 @@ impl<'a> Output<'a> {
 
     /// All stacks, largest first, then the truncated rest.
     pub(super) fn write(mut self, truncated_ns: Option<i64>) -> pprof::Profile {
-        let mut stacks: Vec<(&Box<[u32]>, i64)> =
-            self.tables.stacks.iter().map(|(stack, value)| (stack, *value)).collect();
+        let mut stacks: Vec<(&[u32], i64)> =
+            self.tables.stacks.iter().map(|(stack, value)| (stack.as_ref(), *value)).collect();
         stacks.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
         self.profile.sample.reserve(stacks.len() + 1);
         for (stack, value) in stacks {
@@ -72,9 +72,9 @@ impl<'a> Output<'a> {
 
     fn string(&mut self, id: u32) -> i64 {
         let at = id as usize;
-        let value = &self.strings[at];
+        let value = self.strings[at];
         if self.string_ids[at] == 0 && !value.is_empty() {
-            self.string_ids[at] = push(&mut self.profile.string_table, value.to_string()).cast_signed();
+            self.string_ids[at] = push(&mut self.profile.string_table, value.to_owned()).cast_signed();
         }
         self.string_ids[at]
     }

@@ -52,6 +52,8 @@ pub(super) struct Resolver<'a> {
     locations: Memo,
     location_words: Vec<u64>,
     labels: Vec<Label>,
+    /// The labels of the sample before, and their number: neighbours mostly have the same.
+    labels_before: Option<(&'a [pprof::Label], u32)>,
 }
 
 impl<'a> Resolver<'a> {
@@ -70,6 +72,7 @@ impl<'a> Resolver<'a> {
             locations: vec![None; profile.location.len()],
             location_words: Vec::new(),
             labels: Vec::new(),
+            labels_before: None,
         }
     }
 
@@ -96,13 +99,19 @@ impl<'a> Resolver<'a> {
         if full { Err(Reject::Full) } else { Ok(()) }
     }
 
-    /// The label set of a sample; an extra label replaces the sample's own of the same name.
+    /// The label set of a sample; an extra label replaces the sample's own of the same name. `extra` is the same
+    /// for all samples of the profile.
     pub(super) fn labels(
         &mut self,
         tables: &mut Tables,
-        sample: &pprof::Sample,
+        sample: &'a pprof::Sample,
         extra: &[(&str, &str)],
     ) -> Result<u32, Reject> {
+        if let Some((labels, known)) = self.labels_before
+            && labels == sample.label
+        {
+            return Ok(known);
+        }
         let mut labels = std::mem::take(&mut self.labels);
         labels.clear();
         let result = self.fill_labels(tables, sample, extra, &mut labels);
@@ -110,7 +119,9 @@ impl<'a> Resolver<'a> {
         result?;
         self.labels.sort_unstable();
         self.labels.dedup();
-        tables.label_set(&self.labels)
+        let id = tables.label_set(&self.labels)?;
+        self.labels_before = Some((&sample.label, id));
+        Ok(id)
     }
 
     fn fill_labels(

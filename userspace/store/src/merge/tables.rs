@@ -4,6 +4,8 @@ use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
 
+use foldhash::fast::RandomState;
+
 use super::Limits;
 
 /// Why a sample cannot be merged as it is.
@@ -18,12 +20,12 @@ pub(super) enum Reject {
 /// Numbers distinct values from 0 in order of first sight.
 #[derive(Debug)]
 pub(super) struct Interner<T> {
-    ids: HashMap<T, u32>,
+    ids: HashMap<T, u32, RandomState>,
 }
 
 impl<T> Default for Interner<T> {
     fn default() -> Self {
-        Self { ids: HashMap::new() }
+        Self { ids: HashMap::default() }
     }
 }
 
@@ -44,8 +46,11 @@ impl<T: Eq + Hash> Interner<T> {
     }
 
     /// All values, each at the index that is its number.
-    pub(super) fn by_id(&self) -> Vec<&T> {
-        let mut entries: Vec<(&T, u32)> = self.ids.iter().map(|(value, id)| (value, *id)).collect();
+    pub(super) fn by_id<Q: ?Sized>(&self) -> Vec<&Q>
+    where
+        T: Borrow<Q>,
+    {
+        let mut entries: Vec<(&Q, u32)> = self.ids.iter().map(|(value, id)| (value.borrow(), *id)).collect();
         entries.sort_unstable_by_key(|(_, id)| *id);
         entries.into_iter().map(|(value, _)| value).collect()
     }
@@ -135,7 +140,7 @@ pub(super) struct Tables {
     pub(super) locations: Interner<Box<[u64]>>,
     pub(super) label_sets: Interner<Box<[Label]>>,
     /// Label set's number, then locations' numbers leaf first, to value.
-    pub(super) stacks: HashMap<Box<[u32]>, i64>,
+    pub(super) stacks: HashMap<Box<[u32]>, i64, RandomState>,
 }
 
 impl Tables {
@@ -153,7 +158,7 @@ impl Tables {
             functions: Interner::default(),
             locations: Interner::default(),
             label_sets: Interner::default(),
-            stacks: HashMap::new(),
+            stacks: HashMap::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 import { byId, checkRadio, element, show } from "./dom.js";
 import { createFilters } from "./filters.js";
-import { createFlamegraph } from "./flamegraph.js";
+import { Flamegraph } from "./flamegraph.js";
 import { count, duration, fullLocation, percent } from "./format.js";
 import { exactly, parseSearch } from "./matcher.js";
 import { legendColour } from "./palette.js";
@@ -12,6 +12,7 @@ import { renderStatus, renderUnreachable } from "./status.js";
 import { createTimeline } from "./timeline.js";
 import { createTop } from "./top.js";
 import { apiQuery, isFiltered, readUrl, setView, view } from "./view.js";
+import { emptyReason, summary, warnings } from "./words.js";
 
 const REFRESH_MS = 2_000;
 // A slow answer is asked for less often, so that a page left open costs the machine little.
@@ -26,14 +27,14 @@ let timer = 0;
 let searchTimer = 0;
 let running = null;
 
-const flamegraph = createFlamegraph({
+const flamegraph = new Flamegraph({
   onZoom: (node) => {
     setView({ zoom: node ? node.path.toString(16) : "" }, true);
     renderBreadcrumb();
   },
   onFrame: renderFocus,
   onEscape: () => {
-    if (flamegraph.zoomed()) flamegraph.reset();
+    if (flamegraph.zoomed) flamegraph.reset();
     else setSearch("");
   },
 });
@@ -74,24 +75,27 @@ async function refresh() {
   document.body.classList.add("loading");
   const started = performance.now();
   try {
-    const [answer, state] = await Promise.all([
-      fetchJson(`/api/v1/profile?${apiQuery()}`, mine.signal),
-      fetchJson("/api/v1/status", mine.signal),
-    ]);
+    const answering = fetchJson(`/api/v1/profile?${apiQuery()}`, mine.signal);
+    answering.catch(() => {}); // awaited below
+    const state = await fetchJson("/api/v1/status", mine.signal);
     if (mine !== running) return;
     status = state;
+    renderStatus(status);
+    const answer = await answering;
+    if (mine !== running) return;
     profile = decode(answer);
     show(byId("error"), "");
     render();
-    renderStatus(status);
   } catch (error) {
     if (mine !== running) return;
     // Busy is no fault: what is shown stays, and the next turn asks again.
     if (!error.busy) {
-      const reason = mine.signal.aborted ? "no answer within 30 s" : error.message;
+      const silent = mine.signal.aborted;
+      const unreachable = error instanceof TypeError; // what fetch throws without an answer
+      const reason = silent ? "no answer within 30 s" : unreachable ? "the collector cannot be reached" : error.message;
       show(byId("error"), `The profile could not be read: ${reason}`);
-      if (error instanceof TypeError || mine.signal.aborted) renderUnreachable();
-      if (!profile) renderEmpty("No profile to show", reason);
+      if (unreachable || silent) renderUnreachable();
+      if (!profile) renderEmpty("No profile to show", "The message above says why.");
     }
   } finally {
     clearTimeout(timeout);
@@ -115,14 +119,19 @@ function render() {
   byId("flamegraph").hidden = empty;
   byId("empty").hidden = !empty;
   const searching = applySearch();
-  if (empty) renderEmpty(...emptyReason(answer));
+  if (empty) renderEmpty(...emptyReason(answer, status));
   else flamegraph.render(profile, findPath(profile, view.zoom), searching);
   renderBreadcrumb();
   renderTop();
   timeline.render(answer);
   filters.render(answer.series);
   range.render(answer);
-  show(byId("warning"), warnings(answer).join(" "));
+  // What is shown, also when "now" has moved on.
+  const shown = new URLSearchParams(apiQuery());
+  shown.set("from", answer.from_unix_ms);
+  shown.set("to", answer.to_unix_ms);
+  byId("download").href = `/api/v1/pprof?${shown}`;
+  show(byId("warning"), warnings(answer, status).join(" "));
 }
 
 function renderControls() {
@@ -135,19 +144,7 @@ function renderControls() {
   live.setAttribute("aria-pressed", String(view.live === "1"));
   live.textContent = view.live === "1" ? "Live" : "Paused";
   byId("clear").hidden = !isFiltered();
-  byId("download").href = `/api/v1/pprof?${apiQuery()}`;
   range.render(null);
-}
-
-function emptyReason(answer) {
-  if (answer.machine_ns > 0) {
-    return ["Nothing matches", "The machine was busy in this range, but no sample passes the filters. Clear a filter or widen the range."];
-  }
-  if (status && !status.healthy.ok) return ["No samples", status.healthy.message];
-  if (status && status.ticks.delivered === 0) {
-    return ["No samples yet", "No samples yet: the profiler has just started, or every CPU has been idle. The first ones show within a few seconds."];
-  }
-  return ["No samples in this range", "Nothing is stored for this time. It may be before the collector started, or older than what it keeps."];
 }
 
 function renderEmpty(title, text) {
@@ -158,17 +155,8 @@ function renderEmpty(title, text) {
   renderFocus(null);
 }
 
-function warnings(answer) {
-  const list = [];
-  if (status && !status.healthy.ok) list.push(`Unhealthy: ${status.healthy.message}.`);
-  if (answer.truncated) list.push("There are more distinct stacks than can be read at once: the smallest are summed as (truncated). Choose a shorter range or a filter.");
-  if (answer.skipped_records) list.push(`${count(answer.skipped_records)} stored records could not be read and are left out.`);
-  if (answer.skipped_samples) list.push(`${count(answer.skipped_samples)} samples made no sense and are left out.`);
-  return list;
-}
-
 function renderBreadcrumb() {
-  const zoomed = profile && profile.totalNs ? flamegraph.zoomed() : null;
+  const zoomed = profile && profile.totalNs ? flamegraph.zoomed : null;
   byId("reset").disabled = !zoomed;
   const crumbs = byId("breadcrumb");
   const path = zoomed ? ancestors(zoomed) : [];
@@ -184,15 +172,13 @@ function renderBreadcrumb() {
       return button;
     }),
   );
-  const folded = profile?.answer.folded;
-  if (!zoomed && folded?.nodes) {
-    const note = `${count(folded.nodes)} frames under ${duration(folded.threshold_ns)} are folded into (other)`;
-    crumbs.append(element("span", "quiet", note));
-  }
+  if (!zoomed && profile?.totalNs) crumbs.append(element("span", "quiet", summary(profile.answer)));
 }
 
 function renderFocus(node) {
-  byId("focus-name").textContent = node ? node.name : "";
+  const name = byId("focus-name");
+  // Read aloud on a change only.
+  if (name.textContent !== (node?.name ?? "")) name.textContent = node?.name ?? "";
   byId("focus-location").textContent = node ? fullLocation(node.frame) || node.frame.module : "";
   byId("focus-self").textContent = node ? `self ${duration(node.self)} (${percent(node.self, profile.totalNs)})` : "";
   byId("focus-total").textContent = node ? `total ${duration(node.value)} (${percent(node.value, profile.totalNs)})` : "";
@@ -206,7 +192,7 @@ function renderTop() {
 function applySearch() {
   const { test, error } = parseSearch(view.q);
   const found = markMatches(profile, test);
-  byId("match").textContent = error || (test ? `${percent(found.sum, profile.totalNs)} in ${count(found.frames)}` : "");
+  byId("match").textContent = error || (test ? (found.frames ? `${percent(found.sum, profile.totalNs)} in ${count(found.frames)}` : "no match") : "");
   byId("match").title = test ? `${duration(found.sum)} in ${found.frames} frames` : "";
   return Boolean(test);
 }
@@ -224,7 +210,7 @@ function pickFunction(frame) {
   const hits = profile.nodes.filter((node) => node.frame === frame);
   const heaviest = hits.sort((a, b) => b.value - a.value)[0];
   if (!heaviest) return;
-  const zoomed = flamegraph.zoomed();
+  const zoomed = flamegraph.zoomed;
   if (zoomed && !ancestors(heaviest).includes(zoomed)) flamegraph.reset();
   flamegraph.focusOn(heaviest);
 }
@@ -290,7 +276,7 @@ document.addEventListener("keydown", (event) => {
   } else if (event.key === "Escape") {
     const sheet = byId("collector");
     if (sheet.open) sheet.open = false;
-    else if (!typing && !event.defaultPrevented && flamegraph.zoomed()) flamegraph.reset();
+    else if (!typing && !event.defaultPrevented && flamegraph.zoomed) flamegraph.reset();
   }
 });
 document.addEventListener("pointerdown", (event) => {

@@ -1,7 +1,7 @@
 // The filters by service, container and process, each with the share of CPU of its choices.
 
 import { byId } from "./dom.js";
-import { createCombobox } from "./combobox.js";
+import { Combobox } from "./combobox.js";
 import { view } from "./view.js";
 
 const NAMES = ["service", "container", "process"];
@@ -9,7 +9,7 @@ const CONTAINER_NONE = "none";
 
 export function createFilters({ onChange }) {
   const boxes = Object.fromEntries(
-    NAMES.map((name) => [name, createCombobox({ id: name, box: byId(`${name}-box`), onPick: (value) => onChange({ [name]: value }) })]),
+    NAMES.map((name) => [name, new Combobox({ id: name, box: byId(`${name}-box`), onPick: (value) => onChange({ [name]: value }) })]),
   );
 
   function render(series) {

@@ -17,7 +17,7 @@ export function duration(ns) {
 }
 
 export function percent(part, whole) {
-  if (!whole) return "0 %";
+  if (!whole || !part) return "0 %";
   const share = (100 * part) / whole;
   if (share > 0 && share < 0.01) return "<0.01 %";
   return `${share >= 99.95 ? share.toFixed(0) : share >= 10 ? share.toFixed(1) : share.toFixed(2)} %`;

@@ -1,8 +1,8 @@
 // A frame's colour: hue by kind, shade by name, so that neighbours can be told apart in both themes.
 
 const LIGHT = {
-  kernel: { hue: 27, hueSpread: 12, saturation: 84, light: 72, lightSpread: 7 },
-  user: { hue: 208, hueSpread: 16, saturation: 66, light: 76, lightSpread: 7 },
+  kernel: { hue: 28, hueSpread: 7, saturation: 84, light: 73, lightSpread: 6 },
+  user: { hue: 211, hueSpread: 7, saturation: 68, light: 77, lightSpread: 6 },
   unresolved: { hue: 215, hueSpread: 0, saturation: 6, light: 80, lightSpread: 5 },
   group: { hue: 220, hueSpread: 0, saturation: 20, light: 87, lightSpread: 3 },
   root: { hue: 220, hueSpread: 0, saturation: 14, light: 91, lightSpread: 0 },
@@ -11,8 +11,8 @@ const LIGHT = {
   dim: { saturation: 0.3, light: 91 },
 };
 const DARK = {
-  kernel: { hue: 24, hueSpread: 10, saturation: 56, light: 36, lightSpread: 5 },
-  user: { hue: 212, hueSpread: 14, saturation: 44, light: 39, lightSpread: 5 },
+  kernel: { hue: 24, hueSpread: 7, saturation: 54, light: 36, lightSpread: 5 },
+  user: { hue: 212, hueSpread: 7, saturation: 44, light: 39, lightSpread: 5 },
   unresolved: { hue: 215, hueSpread: 0, saturation: 6, light: 36, lightSpread: 4 },
   group: { hue: 220, hueSpread: 0, saturation: 16, light: 27, lightSpread: 2 },
   root: { hue: 220, hueSpread: 0, saturation: 12, light: 23, lightSpread: 0 },

@@ -3,7 +3,9 @@
 import { byId } from "./dom.js";
 import { clock } from "./format.js";
 
-const HEIGHT_PX = 92;
+const HEIGHT_PX = 80;
+// A bucket that has just begun would show a hole that was none.
+const EDGE_MIN = 0.3;
 
 export function createTimeline({ onSelect }) {
   const box = byId("timeline");
@@ -14,11 +16,10 @@ export function createTimeline({ onSelect }) {
   let last = null;
 
   function options() {
-    const style = getComputedStyle(document.documentElement);
-    const line = style.getPropertyValue("--accent").trim();
+    const line = resolve("--accent");
     const axis = {
-      stroke: style.getPropertyValue("--quiet").trim(),
-      grid: { stroke: style.getPropertyValue("--line").trim(), width: 1 },
+      stroke: resolve("--quiet"),
+      grid: { stroke: resolve("--line"), width: 1 },
       ticks: { show: false },
       font: "11px system-ui, sans-serif",
     };
@@ -30,7 +31,7 @@ export function createTimeline({ onSelect }) {
       cursor: { y: false, points: { size: 6 }, drag: { x: true, y: false, setScale: false } },
       scales: { x: { time: true, range: () => range }, y: { range: (u, min, max) => [0, Math.max(0.1, max * 1.1)] } },
       axes: [
-        { ...axis, size: 22, gap: 4 },
+        { ...axis, size: 22, gap: 4, space: 70, values: (u, splits) => splits.map((v) => label(v * 1000)) },
         { ...axis, size: 40, gap: 4, space: 28, values: (u, splits) => splits.map((v) => (v >= 10 ? v.toFixed(0) : String(+v.toFixed(2)))) },
       ],
       series: [
@@ -45,6 +46,20 @@ export function createTimeline({ onSelect }) {
       ],
       hooks: { setSelect: [selected], setCursor: [moved] },
     };
+  }
+
+  // A canvas wants the colour itself, not the variable or light-dark().
+  function resolve(variable) {
+    box.style.color = `var(${variable})`;
+    const colour = getComputedStyle(box).color;
+    box.style.color = "";
+    return colour;
+  }
+
+  function label(unixMs) {
+    const days = range[1] - range[0] > 86_400;
+    const text = clock(unixMs, days);
+    return range[1] - range[0] > 300 ? text.slice(0, -3) : text;
   }
 
   function selected(u) {
@@ -65,25 +80,41 @@ export function createTimeline({ onSelect }) {
 
   function summary() {
     if (!last || !last.total_ns) return "";
-    const seconds = last.timeline.start_unix_ms.length * (last.timeline.step_ms / 1000);
-    return seconds ? `${(last.total_ns / 1e9 / seconds).toFixed(2)} CPUs on average` : "";
+    const first = Math.max(last.from_unix_ms, last.timeline.start_unix_ms[0] ?? 0);
+    return `${(last.total_ns / 1e6 / Math.max(1, last.to_unix_ms - first)).toFixed(2)} CPUs on average`;
   }
 
   function render(answer) {
     last = answer;
     step_ms = answer.timeline.step_ms;
     range = [answer.from_unix_ms / 1000, answer.to_unix_ms / 1000];
-    const xs = answer.timeline.start_unix_ms.map((ms) => ms / 1000);
-    const ys = answer.timeline.value_ns.map((ns) => ns / 1e6 / step_ms);
-    if (xs.length) {
-      // A step needs an end.
-      xs.push(xs[xs.length - 1] + step_ms / 1000);
-      ys.push(ys[ys.length - 1]);
-    }
+    const [xs, ys] = steps(answer);
     if (plot) plot.setData([xs, ys]);
     else plot = new window.uPlot(options(), [xs, ys], box);
     value.textContent = summary();
     box.setAttribute("aria-label", `CPU use from ${clock(answer.from_unix_ms)} to ${clock(answer.to_unix_ms)}: ${summary()}`);
+  }
+
+  // CPUs in use per bucket. What ran before the range is counted at its border, so that the bucket there shows
+  // a peak that was none; the last one lies only partly in the range.
+  function steps(answer) {
+    const xs = [];
+    const ys = [];
+    const { start_unix_ms, value_ns } = answer.timeline;
+    start_unix_ms.forEach((start, index) => {
+      const begin = Math.max(start, answer.from_unix_ms);
+      const end = Math.min(start + step_ms, answer.to_unix_ms);
+      if (start_unix_ms.length > 2 && start < answer.from_unix_ms) return;
+      if (end - begin < step_ms * EDGE_MIN) return;
+      xs.push(begin / 1000);
+      ys.push(value_ns[index] / 1e6 / (end - begin));
+    });
+    if (xs.length) {
+      // A step needs an end.
+      xs.push(Math.min(answer.to_unix_ms, start_unix_ms[start_unix_ms.length - 1] + step_ms) / 1000);
+      ys.push(ys[ys.length - 1]);
+    }
+    return [xs, ys];
   }
 
   // Colours are drawn into the picture, so that a new theme needs a new one.

@@ -3,6 +3,7 @@
 import { byId, element } from "./dom.js";
 import { duration, fullLocation, location, percent } from "./format.js";
 
+const STACK_PX = 700;
 const COLUMNS = {
   name: (row) => row.frame.name,
   location: (row) => location(row.frame),
@@ -26,6 +27,10 @@ export function createTop({ onSort, onPick }) {
       onSort(sort === first ? second : first);
     });
   }
+  // Too narrow for four columns: the place stands under the name.
+  new ResizeObserver(() => byId("top-panel").classList.toggle("stacked", table.parentElement.clientWidth < STACK_PX)).observe(
+    table.parentElement,
+  );
   body.addEventListener("click", (event) => {
     const row = event.target.closest("tr");
     if (row && window.getSelection().isCollapsed) onPick(row.entry.frame);

@@ -60,7 +60,6 @@ fn append(store: &Store, process: &str, stack: &[&str], value_ns: i64) {
                 raw_profile: gzip(&profile.encode_to_vec(), Compression::fast()).unwrap().into(),
                 id: String::new(),
             }],
-            ..RawProfileSeries::default()
         }],
     };
     store.append(now_unix_ms() - 5_000, &push.encode_to_vec()).unwrap();
@@ -90,7 +89,9 @@ fn ungzip(content: &[u8]) -> Vec<u8> {
 #[tokio::test]
 async fn every_answer_carries_the_strict_policy() {
     let fixture = fixture();
-    for uri in ["/", "/assets/app.css", "/assets/none", "/api/v1/status", "/api/v1/profile?from=x", "/api/v1/x"] {
+    for uri in
+        ["/", "/assets/app.css", "/assets/none", "/api/v1/status", "/api/v1/profile?from=x", "/api/v1/x"]
+    {
         let (_, headers, _) = get_from(&fixture.router, uri, &[]).await;
         let policy = headers["content-security-policy"].to_str().unwrap();
         assert!(policy.starts_with("default-src 'self';") && !policy.contains("unsafe"), "{uri}: {policy}");
@@ -163,9 +164,13 @@ async fn a_filter_narrows_the_profile_and_not_the_series() {
     append(&fixture.shared.state.store, "web", &["main", "serve"], 60_000_000);
     append(&fixture.shared.state.store, "db", &["main", "scan"], 40_000_000);
     let (_, body) = json_from(&fixture.router, "/api/v1/profile?from=now-5m&process=web&group=process").await;
-    assert_eq!((&body["total_ns"], &body["machine_ns"]), (&Value::from(60_000_000), &Value::from(100_000_000)));
+    assert_eq!(
+        (&body["total_ns"], &body["machine_ns"]),
+        (&Value::from(60_000_000), &Value::from(100_000_000))
+    );
     assert_eq!(body["series"].as_array().unwrap().len(), 2);
-    let names: Vec<&str> = body["frames"].as_array().unwrap().iter().map(|f| f["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        body["frames"].as_array().unwrap().iter().map(|f| f["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["all", "web", "main", "serve"]);
     let sum: i64 = body["timeline"]["value_ns"].as_array().unwrap().iter().map(|v| v.as_i64().unwrap()).sum();
     assert_eq!(sum, 60_000_000);
@@ -178,7 +183,8 @@ async fn an_answer_is_compressed_for_those_who_take_it() {
         get_from(&fixture.router, "/api/v1/profile", &[("accept-encoding", "deflate, gzip;q=0.5")]).await;
     assert_eq!(headers["content-encoding"], "gzip");
     assert!(serde_json::from_slice::<Value>(&ungzip(&body)).unwrap()["nodes"].is_array());
-    let (_, headers, _) = get_from(&fixture.router, "/api/v1/profile", &[("accept-encoding", "gzip;q=0")]).await;
+    let (_, headers, _) =
+        get_from(&fixture.router, "/api/v1/profile", &[("accept-encoding", "gzip;q=0")]).await;
     assert!(!headers.contains_key("content-encoding"));
 }
 
@@ -186,7 +192,8 @@ async fn an_answer_is_compressed_for_those_who_take_it() {
 async fn the_download_is_a_pprof_with_a_plain_file_name() {
     let fixture = fixture();
     append(&fixture.shared.state.store, "web", &["main", "serve"], 60_000_000);
-    let (status, headers, body) = get_from(&fixture.router, "/api/v1/pprof?from=now-5m&process=web", &[]).await;
+    let (status, headers, body) =
+        get_from(&fixture.router, "/api/v1/pprof?from=now-5m&process=web", &[]).await;
     assert_eq!(status, StatusCode::OK);
     let disposition = headers["content-disposition"].to_str().unwrap();
     assert!(disposition.starts_with("attachment; filename=\"kovar-node1x-web-"), "{disposition}");

