@@ -43,12 +43,13 @@ near() {
         'BEGIN { got = whole ? 100 * part / whole : -100; exit !(got >= want - 5 && got <= want + 5) }'
 }
 
-# What the sampler cost in the kernel, from the descriptors of its programs.
+# What the sampler cost in the kernel, from the descriptors of its programs; several may hold the same one.
 cost() {
-    for file in /proc/"$1"/fdinfo/*; do
-        awk '/^prog_type:/ { type = $2 } /^run_time_ns:/ { ns = $2 } /^run_cnt:/ { runs = $2 }
-            END { if (runs) printf "KOVAR-VM note program type %s: %d runs, %d ns each\n", type, runs, ns / runs }' "$file"
-    done
+    cat /proc/"$1"/fdinfo/* | awk '
+        /^prog_type:/ { type = $2 } /^prog_id:/ { id = $2 } /^run_time_ns:/ { ns[id] = $2 }
+        /^run_cnt:/ { runs[id] = $2; types[id] = type }
+        END { for (id in runs) if (runs[id])
+            printf "KOVAR-VM note program type %s: %d runs, %d ns each\n", types[id], runs[id], ns[id] / runs[id] }'
 }
 
 kovar doctor > /tmp/doctor 2>&1

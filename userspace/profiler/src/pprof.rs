@@ -201,8 +201,8 @@ fn placeholder(frame: &Frame) -> String {
     match &frame.place {
         Place::Kernel { address } => format!("{KERNEL_MAPPING}+{address:#x}"),
         Place::File { binary, file_offset } => format!("{}+{file_offset:#x}", binary.name),
-        Place::Jit { address, .. } => format!("{JIT_MAPPING}+{address:#x}"),
         // The address differs in every process and tells nothing.
+        Place::Jit { .. } => JIT_MAPPING.to_owned(),
         Place::Unknown => UNKNOWN_MAPPING.to_owned(),
     }
 }
