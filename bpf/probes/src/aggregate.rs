@@ -1,6 +1,6 @@
 //! Counts identical stacks; a stack's frames are sent only when user space does not have them.
 
-use abi::{COMM_BYTES, Counter, STACK_BYTES_MAX, StackEvent, StackKey};
+use abi::{COMM_BYTES, Counter, StackEvent, StackKey};
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     maps::HashMap,
@@ -11,6 +11,7 @@ use crate::{
     globals::{offset, setting},
     identity::{Identity, read_field},
     maps::{self, CONTROL, COUNTS_0, COUNTS_1, EVENTS, IMAGES_SENT, SCRATCH, STACKS_SENT, Scratch},
+    stack,
 };
 
 const EEXIST: i32 = -17;
@@ -18,12 +19,11 @@ const EEXIST: i32 = -17;
 /// Sends the frames if they are new, then counts the stack. Either counts the sample or counts why not.
 #[inline(always)]
 pub(crate) fn count_stack(identity: &Identity, scratch: &mut Scratch) {
-    let frames = (scratch.event.kernel_frames + scratch.event.user_frames) as usize;
     let hash = hash_stack();
     scratch.event.hash = hash;
     let key = StackKey { hash, tgid: identity.tgid, exec_id: identity.exec_id };
     // SAFETY: the reference is dropped at once.
-    if unsafe { STACKS_SENT.get(key) }.is_none() && !send(identity, &key, frames, scratch) {
+    if unsafe { STACKS_SENT.get(key) }.is_none() && !send(identity, &key, scratch) {
         maps::count(Counter::RingFull);
         return;
     }
@@ -73,7 +73,7 @@ unsafe fn atomic_increment(value: *mut u64) {
 }
 
 #[inline(always)]
-fn send(identity: &Identity, key: &StackKey, frames: usize, scratch: &mut Scratch) -> bool {
+fn send(identity: &Identity, key: &StackKey, scratch: &mut Scratch) -> bool {
     cgroup::send_once(identity.kernfs_node, identity.cgroup_id);
     scratch.event.comm = read_field(identity.leader, offset!(task_comm)).unwrap_or([0; COMM_BYTES]);
     let image = u64::from(identity.tgid) << 32 | u64::from(identity.exec_id);
@@ -81,7 +81,8 @@ fn send(identity: &Identity, key: &StackKey, frames: usize, scratch: &mut Scratc
     let image_known = unsafe { IMAGES_SENT.get(image) }.is_some_and(|start| *start == identity.start_time_ns);
     // A process that was never seen wakes the reader at once, who reads its mappings while it lives.
     let wake = !image_known || EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) >= setting!(wakeup_bytes);
-    let bytes = size_of::<StackEvent>() + (frames * size_of::<u64>()).min(STACK_BYTES_MAX);
+    let frames = stack::kernel_frames(&scratch.event) + stack::user_frames(&scratch.event);
+    let bytes = size_of::<StackEvent>() + frames * size_of::<u64>();
     // SAFETY: `frames` follow `event` in Scratch without padding, and `bytes` stays inside it.
     let data = unsafe { core::slice::from_raw_parts((&raw const *scratch).cast::<u8>(), bytes) };
     let flags = if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
@@ -110,7 +111,7 @@ pub(crate) extern "C" fn hash_stack() -> u64 {
     // SAFETY: a per-CPU value that only the program running on this CPU uses.
     let scratch = unsafe { &*scratch };
     let event = &scratch.event;
-    let frames = (event.kernel_frames + event.user_frames) as usize;
+    let frames = stack::kernel_frames(event) + stack::user_frames(event);
     let mut hash = mix(mix(frames as u64, event.start_time_ns), event.cgroup_id);
     for (index, address) in scratch.frames.iter().enumerate() {
         if index >= frames {
