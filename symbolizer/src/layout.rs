@@ -3,15 +3,17 @@
 //!
 //! Format: <https://refspecs.linuxfoundation.org/elf/gabi4+/contents.html>.
 
-use std::fs::File;
+mod read;
+
 use std::io::{self, BufReader, Read};
-use std::os::unix::fs::FileExt;
 
 use flate2::read::ZlibDecoder;
 use xz2::read::XzDecoder;
 use xz2::stream::Stream;
 
 use crate::query::Reason;
+pub use read::ReadAt;
+use read::{half, quarter, read, word};
 
 const SECTIONS_MAX: u64 = 16_384;
 const PROGRAM_HEADERS_MAX: u64 = 1024;
@@ -32,28 +34,6 @@ const SHN_XINDEX: u64 = 0xffff;
 const ELFDATA_NATIVE: u8 = 1;
 #[cfg(target_endian = "big")]
 const ELFDATA_NATIVE: u8 = 2;
-
-/// Bytes at an offset.
-pub trait ReadAt {
-    /// # Errors
-    /// `UnexpectedEof` when there are fewer bytes, else what the file says.
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
-}
-
-impl ReadAt for File {
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        FileExt::read_exact_at(self, buffer, offset)
-    }
-}
-
-impl ReadAt for [u8] {
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let start = usize::try_from(offset).ok();
-        let part = start.and_then(|start| self.get(start..)?.get(..buffer.len()));
-        buffer.copy_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
-    }
-}
 
 /// A part of the file that is mapped into memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -383,95 +363,5 @@ impl Header {
     }
 }
 
-/// At most [`SECTIONS_MAX`] headers or [`SECTION_NAMES_BYTES_MAX`] are asked for.
-fn read(file: &(impl ReadAt + ?Sized), offset: u64, bytes: u64) -> Result<Vec<u8>, Reason> {
-    let bytes = usize::try_from(bytes).map_err(|_too_large| Reason::Unreadable)?;
-    let mut buffer = vec![0; bytes];
-    match file.read_exact_at(&mut buffer, offset) {
-        Ok(()) => Ok(buffer),
-        Err(_) => Err(Reason::Unreadable),
-    }
-}
-
-fn quarter(bytes: &[u8], at: usize) -> u16 {
-    u16::from_ne_bytes(array(bytes, at))
-}
-
-fn half(bytes: &[u8], at: usize) -> u32 {
-    u32::from_ne_bytes(array(bytes, at))
-}
-
-fn word(bytes: &[u8], at: usize, wide: bool) -> u64 {
-    if wide { u64::from_ne_bytes(array(bytes, at)) } else { half(bytes, at).into() }
-}
-
-/// Zeros where `bytes` ends: callers read whole headers first.
-fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or([0; N])
-}
-
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use flate2::Compression;
-    use flate2::write::ZlibEncoder;
-
-    use super::*;
-
-    fn load(offset: u64, address: u64, executable: bool) -> Load {
-        Load { offset, address, bytes: 0x1000, executable }
-    }
-
-    #[test]
-    fn an_offset_in_two_segments_belongs_to_the_executable_one() {
-        let loads = vec![load(0, 0x40_0000, false), load(0x800, 0x50_0800, true)];
-        let layout = Layout { loads, ..Layout::default() };
-        assert_eq!(layout.virtual_address(0x7ff), Some(0x40_07ff));
-        assert_eq!(layout.virtual_address(0x800), Some(0x50_0800));
-        assert_eq!(layout.virtual_address(0x17ff), Some(0x50_17ff));
-        assert_eq!(layout.virtual_address(0x1800), None);
-        let wraps = Layout { loads: vec![load(u64::MAX - 1, u64::MAX, true)], ..Layout::default() };
-        assert_eq!(wraps.virtual_address(u64::MAX), None);
-    }
-
-    #[test]
-    fn a_stream_that_yields_more_or_less_than_it_claims_is_refused() {
-        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
-        encoder.write_all(&vec![0; 8 << 20]).unwrap();
-        let stream = encoder.finish().unwrap();
-        let place = Section { offset: 0, bytes: stream.len() as u64 };
-        for (claimed, right) in [(8 << 20, true), (1 << 20, false), (9 << 20, false)] {
-            let compressed = vec![Compressed { stream: place, inflated_bytes: claimed }];
-            let layout = Layout { compressed, ..Layout::default() };
-            assert_eq!(layout.inflated_as_claimed(&stream[..]), right, "{claimed}");
-        }
-        let beyond = Section { offset: 10, ..place };
-        let compressed = vec![Compressed { stream: beyond, inflated_bytes: 8 << 20 }];
-        assert!(!Layout { compressed, ..Layout::default() }.inflated_as_claimed(&stream[..]));
-    }
-
-    #[test]
-    fn headers_beyond_all_measure_are_refused_before_memory_is_taken() {
-        let mut header = [0; 64];
-        header[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
-        header[16] = 2;
-        assert_eq!(parse(&header[..]), Ok(Layout::default()));
-        // The number of sections stands in the size of the first one.
-        let mut many = [0; 256];
-        many[..64].copy_from_slice(&header);
-        many[40] = 128;
-        many[58] = 64;
-        many[128 + 32..128 + 40].copy_from_slice(&u64::MAX.to_ne_bytes());
-        assert_eq!(parse(&many[..]), Err(Reason::Unreadable));
-        many[128 + 32..128 + 40].copy_from_slice(&2u64.to_ne_bytes());
-        assert_eq!(parse(&many[..]), Ok(Layout::default()), "two sections without names");
-        let mut programs = header;
-        programs[54] = 56;
-        programs[56..58].copy_from_slice(&2000u16.to_ne_bytes());
-        assert_eq!(parse(&programs[..]), Err(Reason::Unreadable));
-        let mut foreign = header;
-        foreign[5] = 3 - foreign[5];
-        assert_eq!(parse(&foreign[..]), Err(Reason::NotElf));
-    }
-}
+mod tests;

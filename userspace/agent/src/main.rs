@@ -11,7 +11,7 @@ mod metrics;
 mod process;
 mod profiles;
 mod reload;
-mod server;
+mod routes;
 mod storage;
 mod store_writer;
 mod tasks;
@@ -19,7 +19,7 @@ mod tasks;
 use crate::cli::{Cli, Command};
 use crate::commands::{check, doctor, profile};
 use crate::{collector::Collector, config::Config, destinations::Destinations, logs::Logs, process::Order};
-use crate::{profiles::Profiles, reload::Reload, server::Server, store_writer::StoreWriter, tasks::Tasks};
+use crate::{profiles::Profiles, reload::Reload, store_writer::StoreWriter, tasks::Tasks};
 use clap::Parser;
 use std::{io::Write, path::Path, process::ExitCode, sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -87,7 +87,7 @@ async fn collect(config: Config, file: Option<&Path>, logs: Logs) -> anyhow::Res
     let profiler = config.profiler.clone().map(|config| profiles.profile(config)).transpose()?;
 
     // Listeners: the user interface and the collector's own endpoints.
-    let server = Server::bind(config.listen).await?;
+    let server = transport::Server::bind("ui.listen", config.listen).await?;
     let listen = server.address()?;
     let sinks = (queue, store, store_outlet);
     let collector = Collector::new(config.node.clone(), sinks, destinations, profiles, tasks, profiler);
@@ -96,7 +96,7 @@ async fn collect(config: Config, file: Option<&Path>, logs: Logs) -> anyhow::Res
         Arc::new(Reload::new(file.map(Path::to_owned), config.clone(), logs, Arc::clone(&collector)));
     let watched = Arc::clone(&collector);
     collector.tasks.start("health", |shutdown| health::watch(move || watched.look(), shutdown));
-    let router = server::router(Arc::clone(&collector), Arc::clone(&reload));
+    let router = routes::all(Arc::clone(&collector), Arc::clone(&reload));
     collector.tasks.start("server", |shutdown| server.serve(router, shutdown));
 
     let version = env!("CARGO_PKG_VERSION");

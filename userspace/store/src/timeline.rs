@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::query::Bucket;
 
-/// Buckets of one timeline; the step is multiplied until they suffice.
+/// Buckets of one timeline's range, and at most as many again before it; the step is multiplied until they suffice.
 const BUCKETS_MAX: i64 = 10_000;
 /// An interval longer than this is a mistake, and the end of the record is taken in its place.
 const INTERVAL_MAX_MS: i64 = 3_600_000;
@@ -34,16 +34,17 @@ impl Timeline {
         Self { step_ms, first_unix_ms, last_unix_ms, values: BTreeMap::new() }
     }
 
-    /// Spreads `value` evenly over the profile's interval; what lies outside the range counts at its border, so
-    /// that the sum stays right.
+    /// Spreads `value` evenly over the profile's interval, also over what lies before the range: counted at its
+    /// border it would look like a peak. What ends before the range or outlasts it counts at the record's own time,
+    /// so that the sum stays right.
     pub(crate) fn add(&mut self, start_unix_ns: i64, duration_ns: i64, newest_unix_ms: i64, value: i64) {
         if self.step_ms == 0 || value == 0 {
             return;
         }
         let (mut start, mut end) = interval(start_unix_ns, duration_ns, newest_unix_ms);
-        start = start.max(self.first_unix_ms);
+        start = start.max(self.first_unix_ms.saturating_sub(self.lead_ms()));
         end = end.min(self.last_unix_ms.saturating_add(1));
-        if start >= end {
+        if start >= end || end <= self.first_unix_ms {
             start = newest_unix_ms.clamp(self.first_unix_ms, self.last_unix_ms);
             end = start.saturating_add(1);
         }
@@ -62,6 +63,11 @@ impl Timeline {
             given = upto;
             at += 1;
         }
+    }
+
+    /// How far before the range a profile may begin that belongs to it.
+    fn lead_ms(&self) -> i64 {
+        INTERVAL_MAX_MS.min(self.step_ms.saturating_mul(BUCKETS_MAX))
     }
 
     pub(crate) fn finish(self) -> Vec<Bucket> {
@@ -105,6 +111,27 @@ mod tests {
         let mut timeline = Timeline::new(10, 0, 100, (0, 100));
         timeline.add(15 * NS, 20 * NS, 35, 200);
         assert_eq!(buckets(timeline), [(10, 50), (20, 100), (30, 50)]);
+    }
+
+    #[test]
+    fn a_profile_that_began_before_the_range_makes_no_peak_at_its_border() {
+        let mut timeline = Timeline::new(10, 100, 200, (0, 200));
+        timeline.add(70 * NS, 40 * NS, 110, 400);
+        timeline.add(110 * NS, 40 * NS, 150, 400);
+        assert_eq!(
+            buckets(timeline),
+            [(70, 100), (80, 100), (90, 100), (100, 100), (110, 100), (120, 100), (130, 100), (140, 100)]
+        );
+    }
+
+    #[test]
+    fn a_fine_step_has_bounded_buckets_before_the_range() {
+        let from = 10 * INTERVAL_MAX_MS;
+        let mut timeline = Timeline::new(1, from, from + 10, (0, from + 10));
+        timeline.add((from + 10 - INTERVAL_MAX_MS) * NS, INTERVAL_MAX_MS * NS, from + 10, 1_000_000);
+        let buckets = buckets(timeline);
+        assert!(buckets.len() as i64 <= BUCKETS_MAX + 12, "{}", buckets.len());
+        assert_eq!(buckets.iter().map(|bucket| bucket.1).sum::<i64>(), 1_000_000);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! HTTP client with TLS, secrets and capped bodies; it knows nothing of what it carries.
+//! HTTP client and listener: TLS, secrets, capped bodies; it knows nothing of what it carries.
 //!
 //! Limits: a request ends at [`ClientConfig::timeout`] whatever the server does, a response's body
 //! is read up to [`RESPONSE_BODY_BYTES_MAX`], `Retry-After` is believed up to [`RETRY_AFTER_MAX`],
@@ -16,6 +16,7 @@ mod file;
 mod response;
 mod retry_after;
 mod secret;
+mod server;
 #[cfg(any(test, feature = "test-server"))]
 pub mod test_server;
 mod tls;
@@ -29,5 +30,6 @@ pub use file::{PEM_FILE_BYTES_MAX, SECRET_FILE_BYTES_MAX};
 pub use response::{RESPONSE_BODY_BYTES_MAX, Response};
 pub use retry_after::{RETRY_AFTER_MAX, parse_retry_after};
 pub use secret::Secret;
+pub use server::Server;
 pub use tls::TlsConfig;
 pub use url::Url;

@@ -168,7 +168,8 @@ impl<'a> Locations<'a> {
 
 /// Whether a function's name is only a file with an offset, or says that nothing is known.
 fn is_address_name(name: &str) -> bool {
-    if name == "[unknown]" {
+    // `[jit]`: code made at run time that no file or map names.
+    if matches!(name, "[unknown]" | "[jit]") {
         return true;
     }
     let hex = name.rsplit_once("+0x").map(|(_, hex)| hex).or_else(|| name.strip_prefix("0x"));
@@ -182,7 +183,7 @@ mod tests {
 
     #[test]
     fn names_that_are_only_an_offset_are_unresolved() {
-        for name in ["[unknown]", "libc.so.6+0x2a1f", "0xffffffff81000000"] {
+        for name in ["[unknown]", "[jit]", "libc.so.6+0x2a1f", "0xffffffff81000000"] {
             assert!(is_address_name(name), "{name}");
         }
         for name in ["main", "a+0x", "f+0xzz", "operator+", "0x"] {

@@ -1,13 +1,14 @@
 //! `kovar doctor`: what this host gives and lacks, as a table.
 
 use crate::config::{Config, Destination};
-use crate::{server::Server, storage};
+use crate::storage;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use profiler::host::{Finding, Host, State};
 use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
+use transport::Server;
 use transport::{ClientConfig, HttpClient, Url};
 
 /// A destination that has not answered by then is called unreachable.
@@ -58,7 +59,7 @@ fn storage_finding(config: &Config) -> Finding {
 }
 
 async fn port_finding(config: &Config) -> Finding {
-    match Server::bind(config.listen).await {
+    match Server::bind("ui.listen", config.listen).await {
         Ok(_) => finding("port", State::Works, format!("{} is free", config.listen), None),
         Err(error) => finding(
             "port",

@@ -1,22 +1,17 @@
-//! The listener: the user interface and the collector's own endpoints, within limits.
+//! An HTTP listener within limits; what it serves is the caller's router.
 
-use crate::collector::Collector;
-use crate::metrics;
-use crate::reload::Reload;
-use crate::tasks::stop_asked;
 use axum::Router;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
-use axum::routing::{get, post};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use sinks::Shutdown;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+
+use crate::Error;
 
 /// Connections at the same time; more wait in the kernel's backlog.
 const CONNECTIONS_MAX: usize = 64;
@@ -35,16 +30,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The address listened on.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub struct Server {
     listener: TcpListener,
 }
 
 impl Server {
-    /// Takes the address.
+    /// Takes the address that `setting` names.
     ///
     /// # Errors
-    /// The address cannot be had; the text names the setting and the address.
-    pub(crate) async fn bind(listen: SocketAddr) -> anyhow::Result<Self> {
+    /// [`Error::Config`]: the address cannot be had; the text names it and the way out.
+    pub async fn bind(setting: &str, listen: SocketAddr) -> Result<Self, Error> {
         let listener = TcpListener::bind(listen).await.map_err(|error| {
             let why = match error.kind() {
                 io::ErrorKind::AddrInUse => {
@@ -55,7 +50,7 @@ impl Server {
                 }
                 _ => error.to_string(),
             };
-            anyhow::anyhow!("cannot listen on {listen} (setting `ui.listen`): {why}")
+            Error::config(setting, format!("cannot listen on {listen}: {why}"))
         })?;
         Ok(Self { listener })
     }
@@ -64,12 +59,12 @@ impl Server {
     ///
     /// # Errors
     /// The system's.
-    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
+    pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
     /// Serves until it shall stop, and then what is under way until the deadline.
-    pub(crate) async fn serve(self, router: Router, mut shutdown: Shutdown) {
+    pub async fn serve(self, router: Router, mut shutdown: watch::Receiver<Option<Instant>>) {
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let (stop, _) = watch::channel(());
         let deadline = loop {
@@ -78,14 +73,14 @@ impl Server {
                 (permit, self.listener.accept().await)
             };
             let (permit, accepted) = tokio::select! {
-                deadline = stop_asked(&mut shutdown) => break deadline,
+                deadline = stopped(&mut shutdown) => break deadline,
                 next = next => next,
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let (router, stopped) = (router.clone(), stop.subscribe());
+                    let (router, stopping) = (router.clone(), stop.subscribe());
                     tokio::spawn(async move {
-                        connection(stream, router, stopped).await;
+                        connection(stream, router, stopping).await;
                         drop(permit);
                     });
                 }
@@ -129,47 +124,11 @@ async fn connection(stream: TcpStream, router: Router, mut stopped: watch::Recei
     }
 }
 
-/// The user interface and the collector's own endpoints.
-pub(crate) fn router(collector: Arc<Collector>, reload: Arc<Reload>) -> Router {
-    let state = ui::State {
-        store: collector.store.clone(),
-        status: {
-            let collector = Arc::clone(&collector);
-            Arc::new(move || collector.status())
-        },
-    };
-    let page = {
-        let collector = Arc::clone(&collector);
-        move || async move {
-            ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render(&collector.metrics()))
-        }
-    };
-    let ready = {
-        let collector = Arc::clone(&collector);
-        move || async move { verdict(collector.ready(), "ready", StatusCode::SERVICE_UNAVAILABLE) }
-    };
-    let healthy =
-        move || async move { verdict(collector.healthy(), "healthy", StatusCode::SERVICE_UNAVAILABLE) };
-    let reload = move || async move {
-        // On a task of its own: a client that hangs up must not leave a reload half done.
-        let done = tokio::spawn(async move { reload.run().await }).await;
-        match done.unwrap_or_else(|error| Err(error.to_string())) {
-            Ok(text) => (StatusCode::OK, text),
-            Err(text) => (StatusCode::BAD_REQUEST, format!("{text}\n")),
-        }
-    };
-    let own = Router::new()
-        .route("/metrics", get(page))
-        .route("/-/ready", get(ready))
-        .route("/-/healthy", get(healthy))
-        .route("/-/reload", post(reload));
-    ui::router(state).merge(own)
-}
-
-fn verdict(result: Result<(), String>, good: &str, bad: StatusCode) -> impl IntoResponse {
-    match result {
-        Ok(()) => (StatusCode::OK, format!("{good}\n")),
-        Err(problems) => (bad, format!("{problems}\n")),
+/// Returns when the server shall stop, with the deadline; at once when nobody is left to say so.
+async fn stopped(shutdown: &mut watch::Receiver<Option<Instant>>) -> Instant {
+    match shutdown.wait_for(Option::is_some).await {
+        Ok(deadline) => deadline.unwrap_or_else(Instant::now),
+        Err(_) => Instant::now(),
     }
 }
 
@@ -185,7 +144,8 @@ mod tests {
     use tokio::time::Instant;
 
     async fn server() -> (std::net::SocketAddr, watch::Sender<Option<Instant>>, tokio::task::JoinHandle<()>) {
-        let server = Server::bind("127.0.0.1:0".parse().expect("an address")).await.expect("bound");
+        let server =
+            Server::bind("ui.listen", "127.0.0.1:0".parse().expect("an address")).await.expect("bound");
         let address = server.address().expect("an address");
         let (stop, shutdown) = watch::channel(None);
         let router = Router::new().route("/", get(|| async { "hello" }));
@@ -194,11 +154,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_in_use_is_named_with_the_setting() {
-        let first = Server::bind("127.0.0.1:0".parse().expect("an address")).await.expect("bound");
+        let first =
+            Server::bind("ui.listen", "127.0.0.1:0".parse().expect("an address")).await.expect("bound");
         let address = first.address().expect("an address");
-        let error = Server::bind(address).await.expect_err("in use").to_string();
+        let error = Server::bind("ui.listen", address).await.expect_err("in use").to_string();
         assert!(
-            error.contains("`ui.listen`") && error.contains(&format!("port {} is in use", address.port()))
+            error.starts_with("ui.listen: ") && error.contains(&format!("port {} is in use", address.port()))
         );
     }
 
@@ -213,7 +174,7 @@ mod tests {
         stop.send_replace(Some(Instant::now() + Duration::from_secs(30)));
         task.await.expect("ended");
         assert_eq!(client.read(&mut answer).await.expect("closed"), 0);
-        Server::bind(address).await.expect("free again");
+        Server::bind("ui.listen", address).await.expect("free again");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,0 +1,1 @@
+//! The sampler and the collector on this machine's own kernel.
