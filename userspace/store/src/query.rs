@@ -33,7 +33,8 @@ pub struct Selection {
     pub profile: pprof::Profile,
     /// All series in the range, whatever the matchers and frames; largest first.
     pub series: Vec<SeriesTotal>,
-    /// Ascending and without gaps over the time that has data; sums to the total of `profile`.
+    /// Ascending and without gaps over the time that has data; sums to the total of `profile`. Begins before the
+    /// range where the first profile does.
     pub timeline: Vec<Bucket>,
     /// Stacks over the limit were merged into one named `(truncated)`; totals are still right.
     pub truncated: bool,

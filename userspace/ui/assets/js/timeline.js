@@ -95,19 +95,19 @@ export function createTimeline({ onSelect }) {
     box.setAttribute("aria-label", `CPU use from ${clock(answer.from_unix_ms)} to ${clock(answer.to_unix_ms)}: ${summary()}`);
   }
 
-  // CPUs in use per bucket. What ran before the range is counted at its border, so that the bucket there shows
-  // a peak that was none; the last one lies only partly in the range.
+  // CPUs in use per bucket. The bucket over the range's border lacks what ended before it, and shows a dip that was
+  // none where others are there to show; the last one lies only partly in the range.
   function steps(answer) {
     const xs = [];
     const ys = [];
     const { start_unix_ms, value_ns } = answer.timeline;
+    const hasWhole = start_unix_ms.some((start) => start >= answer.from_unix_ms);
     start_unix_ms.forEach((start, index) => {
-      const begin = Math.max(start, answer.from_unix_ms);
       const end = Math.min(start + step_ms, answer.to_unix_ms);
-      if (start_unix_ms.length > 2 && start < answer.from_unix_ms) return;
-      if (end - begin < step_ms * EDGE_MIN) return;
-      xs.push(begin / 1000);
-      ys.push(value_ns[index] / 1e6 / (end - begin));
+      const isOutside = hasWhole ? start < answer.from_unix_ms : end <= answer.from_unix_ms;
+      if (isOutside || end - start < step_ms * EDGE_MIN) return;
+      xs.push(Math.max(start, answer.from_unix_ms) / 1000);
+      ys.push(value_ns[index] / 1e6 / (end - start));
     });
     if (xs.length) {
       // A step needs an end.
