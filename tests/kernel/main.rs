@@ -1,1 +1,12 @@
-//! The sampler and the collector on this machine's own kernel.
+//! The sampler and the collector on this machine's own kernel, as root, one test at a time.
+
+mod container;
+mod hosts;
+mod live;
+mod privileges;
+mod processes;
+mod profiling;
+mod split;
+mod storage;
+mod summary;
+mod symbols;

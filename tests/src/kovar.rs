@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 use crate::http::{self, Response};
 use crate::process::{Finished, Process};
+use crate::{host, wait};
 
 /// How long `kovar run` may take until it listens.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -63,6 +64,23 @@ pub fn start_profile(seconds: u32, output: &Path) -> Result<Process> {
     let mut command = command(&["profile", "--duration", &format!("{seconds}s"), "--output"])?;
     command.arg(output);
     Process::start(command)
+}
+
+/// Waits until a process that was just started samples every CPU.
+///
+/// # Errors
+/// It ended before, or the limit.
+pub fn wait_sampling(process: &mut Process) -> Result<()> {
+    let fds = format!("/proc/{}/fd", process.pid());
+    wait::until("sampling", START_LIMIT, || {
+        if let Some(status) = process.ended()? {
+            bail!("it ended ({status}): {}", process.stderr());
+        }
+        // A descriptor that was closed meanwhile has no target.
+        let targets = fs::read_dir(&fds)?.flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
+        let clocks = targets.filter(|target| target.as_os_str() == "anon_inode:[perf_event]").count();
+        Ok((clocks >= host::cpus()).then_some(()))
+    })
 }
 
 /// A `kovar run` of a test's own: a port of its own on 127.0.0.1, a configuration file in a temporary directory.

@@ -163,9 +163,9 @@ fn this_processs_own_functions_are_found_through_its_mappings() {
     let (file, offset) = own_mapping(address);
     let resolved = resolve(&executable(file), offset);
     let frame = resolved.as_ref().unwrap().last().unwrap();
-    assert_eq!(&*frame.name, "native::known_function", "no hash, no mangling");
+    assert_eq!(&*frame.name, "native::names::known_function", "no hash, no mangling");
     let (file, line) = place(frame);
-    assert_eq!(file, "native.rs");
+    assert_eq!(file, "names.rs");
     let known = known_function(0) as u32;
     assert!((known - 2..=known).contains(&line), "line {line}");
 

@@ -169,7 +169,7 @@ fn a_port_in_use_stops_the_second_one_with_the_settings_name() {
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr).expect("UTF-8");
     assert!(
-        text.contains("`ui.listen`") && text.contains(&format!("port {} is in use", kovar.address.port())),
+        text.contains("ui.listen: ") && text.contains(&format!("port {} is in use", kovar.address.port())),
         "{text}"
     );
 }

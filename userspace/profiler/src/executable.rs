@@ -49,12 +49,17 @@ struct Slot {
     inserted: u64,
 }
 
+/// What an executable's headers say of it.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Facts {
-    build_id: Vec<u8>,
-    symbol_bytes: u64,
-    debug_bytes: u64,
-    segments: Vec<(u64, u64, u64)>,
+pub struct Facts {
+    /// Empty when there is none.
+    pub build_id: Vec<u8>,
+    /// Bytes of `.symtab`, `.dynsym` and their string tables, as claimed.
+    pub symbol_bytes: u64,
+    /// Bytes of the `.debug_*` sections, as claimed.
+    pub debug_bytes: u64,
+    /// Executable segments: (file offset, bytes in the file, address at link time).
+    pub segments: Vec<(u64, u64, u64)>,
 }
 
 impl Binary {
@@ -177,7 +182,7 @@ fn open_regular(path: &str) -> io::Result<File> {
 }
 
 /// What the headers say; nothing for a file that is no ELF or lies about itself.
-fn read_facts(file: &File) -> Facts {
+pub fn read_facts(file: &File) -> Facts {
     let cache = ReadCache::new(file);
     match (&cache).read_bytes_at(0, 5) {
         Ok([0x7f, b'E', b'L', b'F', 2]) => facts::<elf::FileHeader64<Endianness>>(&cache),

@@ -4,7 +4,7 @@ mod btf;
 mod clock;
 mod config;
 pub mod event;
-mod executable;
+pub mod executable;
 mod frame;
 pub mod host;
 mod interval;

@@ -11,7 +11,7 @@ const LOCK_FILE: &str = "lock";
 /// Holds the lock until dropped; the kernel also lets go of it when the process dies.
 #[derive(Debug)]
 pub(crate) struct DirectoryLock {
-    _file: File,
+    file: File,
 }
 
 impl DirectoryLock {
@@ -31,9 +31,16 @@ impl DirectoryLock {
             .open(&path)
             .map_err(|source| Error::io("open the lock file", &path, source))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { file }),
             Err(TryLockError::WouldBlock) => Err(Error::Locked { path: directory.to_owned() }),
             Err(TryLockError::Error(source)) => Err(Error::io("lock", &path, source)),
         }
+    }
+}
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        // A child between fork and exec still has the file open and would hold the lock; closing it tries again.
+        let _unlocked = self.file.unlock();
     }
 }
