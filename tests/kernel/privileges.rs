@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
+use tests::kovar;
+use tests::pprof::{self, Profile, Stack};
 use tests::process::{self, Finished};
 use tests::program::Program;
-use tests::pprof::{self, Profile, Stack};
 use tests::sysctl::Sysctl;
-use tests::kovar;
 
 use crate::summary::Summary;
 
@@ -88,7 +88,10 @@ fn root_samples_at_every_paranoid_level() -> Result<()> {
         let _paranoid = Sysctl::set("kernel.perf_event_paranoid", level)?;
         let table = kovar::finish(&["doctor"], LIMIT)?.success()?.stdout;
         ensure!(state(&table, "perf events")? == "works", "level {level}:\n{table}");
-        ensure!(row(&table, "perf events")?.contains(&format!("kernel.perf_event_paranoid is {level}")), "{table}");
+        ensure!(
+            row(&table, "perf events")?.contains(&format!("kernel.perf_event_paranoid is {level}")),
+            "{table}"
+        );
         let _split = program.start(&["20"])?;
         let ended = kovar::start_profile(2, &output)?.finish(LIMIT)?.success()?;
         ensure!(Summary::parse(&ended.stderr)?.delivered > 0, "level {level}: {}", ended.stderr);
@@ -113,7 +116,10 @@ fn perfmon_without_admin_samples_up_to_level_2_and_a_refusal_names_the_setting()
         if level == "3" && !works {
             ensure!(doctor.code() == Some(1) && ended.code() == Some(1), "{doctor:?} {ended:?}");
             for text in [row(&doctor.stdout, "perf events")?, ended.stderr] {
-                ensure!(text.contains("kernel.perf_event_paranoid is 3") && text.contains("CAP_SYS_ADMIN"), "{text}");
+                ensure!(
+                    text.contains("kernel.perf_event_paranoid is 3") && text.contains("CAP_SYS_ADMIN"),
+                    "{text}"
+                );
             }
             continue;
         }
@@ -151,7 +157,10 @@ fn kernel_frames_have_names_only_when_the_kernel_shows_them_and_doctor_says_so()
         let table = nobody.run(capabilities, &["doctor"])?.success().with_context(|| case.clone())?.stdout;
         let symbols = row(&table, "kernel symbols")?;
         ensure!(symbols.contains(&format!("kernel.kptr_restrict is {restrict}")), "{case}: {symbols}");
-        ensure!(state(&table, "kernel symbols")? == if shown { "works" } else { "less" }, "{case}: {symbols}");
+        ensure!(
+            state(&table, "kernel symbols")? == if shown { "works" } else { "less" },
+            "{case}: {symbols}"
+        );
         ensure!(shown || symbols.contains("CAP_SYSLOG"), "{case}: {symbols}");
         let _split = program.start(&["20"])?;
         let (ended, output) = nobody.profile(capabilities)?;

@@ -22,7 +22,8 @@ fn a_system_call_has_kernel_frames_above_the_frames_of_its_program() -> Result<(
     let profile = Profile::read(&output)?;
     let is_user = |frame: &Frame, name: &str| !frame.is_kernel() && frame.name == name;
     let is_read = |frame: &Frame| {
-        frame.is_kernel() && ["read_zero", "read_iter_zero", "vfs_read", "ksys_read"].contains(&frame.name.as_str())
+        frame.is_kernel()
+            && ["read_zero", "read_iter_zero", "vfs_read", "ksys_read"].contains(&frame.name.as_str())
     };
     // Leaf first: kernel frames, the program's read_zero that made the call, and reader below it.
     let right = |frames: &[Frame]| {

@@ -40,7 +40,8 @@ fn a_known_split_on_all_cpus_is_found_and_every_tick_is_accounted_for() -> Resul
     let work = pprof::samples(profile.stacks.iter().filter(below_dispatch));
     ensure!(work >= SAMPLES_MIN, "only {work} samples below dispatch");
     for (function, expected) in SHARES {
-        let found = pprof::samples(profile.stacks.iter().filter(below_dispatch).filter(|it| it.has(function)));
+        let found =
+            pprof::samples(profile.stacks.iter().filter(below_dispatch).filter(|it| it.has(function)));
         let percent = found as f64 * 100.0 / work as f64;
         eprint(&format!("{function}: {percent:.2} % of {work}"));
         ensure!((percent - expected).abs() <= TOLERANCE, "{function} has {percent:.2} % of {work} samples");
@@ -62,7 +63,10 @@ fn account(summary: &Summary, samples: u64) -> Result<()> {
 /// `go tool pprof -top` on the file.
 fn go_shows_the_same(profile: &std::path::Path) -> Result<()> {
     let Some(go) = host::find_program("go") else {
-        skip("a_known_split_on_all_cpus_is_found_and_every_tick_is_accounted_for", "no go for `go tool pprof`");
+        skip(
+            "a_known_split_on_all_cpus_is_found_and_every_tick_is_accounted_for",
+            "no go for `go tool pprof`",
+        );
         return Ok(());
     };
     let mut command = Command::new(go);
@@ -77,7 +81,10 @@ fn go_shows_the_same(profile: &std::path::Path) -> Result<()> {
     let whole = cumulative_ms("dispatch")?;
     for (function, expected) in SHARES {
         let percent = cumulative_ms(function)? * 100.0 / whole;
-        ensure!((percent - expected).abs() <= TOLERANCE, "go tool pprof: {function} {percent:.2} %\n{printed}");
+        ensure!(
+            (percent - expected).abs() <= TOLERANCE,
+            "go tool pprof: {function} {percent:.2} %\n{printed}"
+        );
     }
     Ok(())
 }

@@ -70,14 +70,17 @@ fn names_of_rust_are_demangled() -> Result<()> {
     let stacks = stacks_of(&program.start(&[])?, program.dir())?;
     most(&stacks, |stack| {
         let leaf = stack.leaf();
-        leaf.contains("orchard::Apple") && leaf.contains("orchard::Fruit") && leaf.ends_with("ripen")
+        leaf.contains("orchard::Apple")
+            && leaf.contains("orchard::Fruit")
+            && leaf.ends_with("ripen")
             && stack.has("orchard::main")
     })
 }
 
 #[test]
 fn a_stripped_binary_shows_file_and_offset_and_carries_its_build_id() -> Result<()> {
-    let program = Program::compile_as("stripped", "burn.c", &[PLAIN.as_slice(), &["-Wl,--build-id=sha1"]].concat())?;
+    let program =
+        Program::compile_as("stripped", "burn.c", &[PLAIN.as_slice(), &["-Wl,--build-id=sha1"]].concat())?;
     program.change("strip", &[])?;
     let build_id = build_id(program.path())?;
     let stacks = stacks_of(&program.start(&["30000"])?, program.dir())?;

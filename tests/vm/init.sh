@@ -57,6 +57,42 @@ status=$?
 cat /tmp/doctor
 check doctor "exit status $status" [ "$status" -eq 0 ]
 
+# --- CAP_SYS_RESOURCE (24): needed where BPF memory is charged to RLIMIT_MEMLOCK, before 5.11 ---
+without 24 kovar profile --duration 1s --output /tmp/without.folded > /tmp/without.log 2>&1
+status=$?
+case $(uname -r) in
+5.10.*)
+    check memlock-refused "exit status $status" [ "$status" -eq 1 ]
+    check memlock-named "$(head -n 1 /tmp/without.log)" grep -q 'CAP_SYS_RESOURCE' /tmp/without.log
+    ;;
+*) check memlock-not-needed "exit status $status: $(head -n 1 /tmp/without.log)" [ "$status" -eq 0 ] ;;
+esac
+
+# --- a container, by its cgroup, also one that lived for 300 ms ---
+id=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+mkdir -p /sys/fs/cgroup/docker/$id
+kovar profile --duration 4s --container 0123456789ab --output /tmp/container.folded > /tmp/container.log 2>&1 &
+profiler=$!
+sleep 2
+cp /bin/split /bin/inside
+sh -c "echo \$\$ > /sys/fs/cgroup/docker/$id/cgroup.procs; exec inside 60 1" &
+short=$!
+split 60 1 &
+outside=$!
+sleep 0.3
+kill -9 $short
+rmdir /sys/fs/cgroup/docker/$id 2> /dev/null
+wait $profiler
+status=$?
+kill $outside
+check container-profile "exit status $status" [ "$status" -eq 0 ]
+[ -f /tmp/container.folded ] || : > /tmp/container.folded
+inside=$(samples /tmp/container.folded '^inside;.*main;dispatch')
+others=$(samples /tmp/container.folded '^split;')
+say note "samples of a container that lived for 300 ms: $inside, of others $others"
+check container-short-lived "$inside samples" at_least "$inside" 3
+check container-others "$others samples of a process outside" [ "$others" -eq 0 ]
+
 # --- the known split, on every CPU ---
 split 60 &
 load=$!

@@ -10,6 +10,7 @@ mod archive;
 mod bench;
 mod build_ebpf;
 mod elf;
+mod fuzz;
 mod lab;
 mod process;
 mod run;
@@ -45,6 +46,8 @@ enum Verb {
     Vm(vm::Args),
     /// Measures and prints a table for docs/performance.md.
     Bench(bench::Args),
+    /// Runs every parser of outside bytes, or the named ones, on mutated inputs.
+    Fuzz(fuzz::Args),
 }
 
 fn main() -> ExitCode {
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Verb::Lab(args) => lab::run(&args),
         Verb::Vm(args) => vm::run(&args),
         Verb::Bench(args) => bench::run(&args),
+        Verb::Fuzz(args) => fuzz::run(&args),
     };
     finish(result)
 }

@@ -140,8 +140,7 @@ impl Frames {
 
     /// Keeps only frames that `stacks` still refer to and rewrites their references.
     pub(crate) fn retain<'a>(&mut self, stacks: impl Iterator<Item = &'a mut [FrameId]>) {
-        // Answers on their way name frames by number: have them first.
-        self.resolve(Duration::from_secs(10));
+        // Answers on their way name frames by their old number: those are asked for again.
         self.asked.clear();
         let mut renumbered: HashMap<FrameId, FrameId> = HashMap::new();
         let mut old: Vec<Option<Frame>> = std::mem::take(&mut self.frames).into_iter().map(Some).collect();

@@ -1,6 +1,6 @@
 //! One push interval: counts by stack, and the profiles made of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use abi::StackKey;
@@ -8,7 +8,7 @@ use model::{ProcessProfile, ProfileBatch, Resource};
 
 use crate::frame::Frames;
 use crate::pprof::{Builder, Span};
-use crate::process::{Image, Processes};
+use crate::process::{Image, ImageKey, Processes};
 use crate::stack::Stacks;
 use crate::{Only, Output};
 
@@ -58,7 +58,10 @@ impl Interval {
             period_ns: sources.period_ns,
         };
         let mut filtered = 0;
-        let mut groups: BTreeMap<(String, String), (Resource, Builder<'_>)> = BTreeMap::new();
+        let mut groups: Vec<(Resource, Builder<'_>)> = Vec::new();
+        let mut by_name: HashMap<(Option<String>, String), usize> = HashMap::new();
+        // What an image belongs to is the same for all its stacks; `None` when it is not asked for.
+        let mut by_image: HashMap<ImageKey, Option<usize>> = HashMap::new();
         for (key, count) in &self.counts {
             let Some(stack) = sources.stacks.get(key) else {
                 continue;
@@ -66,18 +69,24 @@ impl Interval {
             let Some(image) = sources.processes.get(&stack.image) else {
                 continue;
             };
-            let resource = sources.resource(image);
-            if !sources.wants(image, &resource) {
+            let group = *by_image.entry(stack.image).or_insert_with(|| {
+                let resource = sources.resource(image);
+                sources.wants(image, &resource).then(|| {
+                    let name = (resource.container_id.clone(), resource.process_name.clone());
+                    *by_name.entry(name).or_insert_with(|| {
+                        groups.push((resource, Builder::new(sources.frames, span)));
+                        groups.len() - 1
+                    })
+                })
+            });
+            let Some(group) = group else {
                 filtered += count;
                 continue;
-            }
-            let group = (resource.container_id.clone().unwrap_or_default(), resource.process_name.clone());
-            let (_, builder) =
-                groups.entry(group).or_insert_with(|| (resource, Builder::new(sources.frames, span)));
+            };
             let thread_name = image.kernel_thread.then_some(image.name.as_str());
-            builder.add(&stack.frames, *count, image.key.tgid, thread_name);
+            groups[group].1.add(&stack.frames, *count, image.key.tgid, thread_name);
         }
-        let profiles = groups.into_values().map(|(resource, builder)| {
+        let profiles = groups.into_iter().map(|(resource, builder)| {
             let (samples, profile) = builder.finish();
             ProcessProfile { resource, samples, profile }
         });

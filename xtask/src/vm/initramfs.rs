@@ -13,7 +13,7 @@ use crate::lab::BuildLock;
 use crate::{process, workspace};
 
 /// Test programs, compiled here and put into /bin under the file's name.
-const PROGRAMS: [&str; 1] = ["tests/programs/split.c"];
+const PROGRAMS: [&str; 2] = ["tests/programs/split.c", "tests/programs/without.c"];
 /// Frame pointers are what the sampler follows; an optimizing gcc leaves them out of leaf functions.
 const CFLAGS: [&str; 4] = ["-O0", "-g", "-fno-omit-frame-pointer", "-pthread"];
 

@@ -1,0 +1,1 @@
+//! Real servers that receive what kovar sends.
