@@ -43,11 +43,11 @@ fn check(profile: &Profile) {
     let id = |id: u64, count: usize| assert!((1..=count as u64).contains(&id), "{id} of {count}");
     for (at, function) in profile.function.iter().enumerate() {
         assert_eq!(function.id, at as u64 + 1);
-        [function.name, function.system_name, function.filename].map(string);
+        [function.name, function.system_name, function.filename].into_iter().for_each(string);
     }
     for (at, mapping) in profile.mapping.iter().enumerate() {
         assert_eq!(mapping.id, at as u64 + 1);
-        [mapping.filename, mapping.build_id].map(string);
+        [mapping.filename, mapping.build_id].into_iter().for_each(string);
     }
     for (at, location) in profile.location.iter().enumerate() {
         assert_eq!(location.id, at as u64 + 1);
@@ -60,7 +60,7 @@ fn check(profile: &Profile) {
         assert!(sample.value.len() == 1 && sample.value[0] >= 0);
         sample.location_id.iter().for_each(|location| id(*location, profile.location.len()));
         for label in &sample.label {
-            [label.key, label.str, label.num_unit].map(string);
+            [label.key, label.str, label.num_unit].into_iter().for_each(string);
         }
     }
 }

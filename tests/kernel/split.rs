@@ -1,5 +1,7 @@
 //! A program whose shares are known, on every CPU: the profile has them, and accounts for every tick.
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -8,7 +10,7 @@ use tests::pprof::{self, Profile, Stack};
 use tests::process::{self, Process};
 use tests::program::Program;
 use tests::skip::skip;
-use tests::{host, kovar};
+use tests::{host, kovar, wait};
 
 use crate::summary::Summary;
 
@@ -24,13 +26,11 @@ const IN_FLIGHT_PER_CPU_MAX: u64 = 1;
 #[test]
 fn a_known_split_on_all_cpus_is_found_and_every_tick_is_accounted_for() -> Result<()> {
     let program = Program::split()?;
-    // Before others that may run on this machine, so that it keeps every CPU busy.
-    let mut command = Command::new("nice");
-    command.args(["-n", "-10"]).arg(program.path()).arg((SECONDS + 30).to_string());
-    let split = Process::start(command)?;
     let output = program.dir().join("p.pb.gz");
-    let profiler = kovar::start_profile(SECONDS, &output)?;
-    let ended = profiler.finish(Duration::from_secs(u64::from(SECONDS) + 30))?.success()?;
+    let mut profiler = kovar::start_profile(SECONDS, &output)?;
+    kovar::wait_sampling(&mut profiler)?;
+    let split = start_before_others(&program)?;
+    let ended = profiler.finish(Duration::from_secs(u64::from(SECONDS) + 60))?.success()?;
     drop(split);
     eprint(&ended.stderr);
 
@@ -50,6 +50,32 @@ fn a_known_split_on_all_cpus_is_found_and_every_tick_is_accounted_for() -> Resul
     go_shows_the_same(&output)
 }
 
+/// Starts the program in a session of its own, which the scheduler serves before other sessions' programs, so that it
+/// keeps every CPU busy whatever else runs on this machine.
+fn start_before_others(program: &Program) -> Result<Process> {
+    let mut command = Command::new("setsid");
+    command.arg(program.path()).arg(SECONDS.to_string());
+    let process = Process::start(command)?;
+    let session = format!("/proc/{}/autogroup", process.pid());
+    // A kernel without autogroups has no such file and weighs programs by themselves; elsewhere this session must
+    // be its own before it is given its weight.
+    wait::until("a session of its own", Duration::from_secs(10), || {
+        let own = process_group(process.pid())? == process.pid();
+        Ok(own.then_some(()))
+    })?;
+    if Path::new(&session).exists() {
+        fs::write(&session, "-15").with_context(|| session.clone())?;
+    }
+    Ok(process)
+}
+
+/// The fifth field of `/proc/PID/stat`.
+fn process_group(pid: u32) -> Result<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    Ok(after_name.split_whitespace().nth(2).context("its group")?.parse()?)
+}
+
 fn account(summary: &Summary, samples: u64) -> Result<()> {
     ensure!(summary.delivered == samples, "{summary:?} but {samples} samples in the file");
     let percent = summary.delivered as f64 * 100.0 / summary.counted as f64;
@@ -61,7 +87,7 @@ fn account(summary: &Summary, samples: u64) -> Result<()> {
 }
 
 /// `go tool pprof -top` on the file.
-fn go_shows_the_same(profile: &std::path::Path) -> Result<()> {
+fn go_shows_the_same(profile: &Path) -> Result<()> {
     let Some(go) = host::find_program("go") else {
         skip(
             "a_known_split_on_all_cpus_is_found_and_every_tick_is_accounted_for",

@@ -71,12 +71,12 @@ fn a_store_whose_files_are_damaged_opens_counts_and_keeps_the_rest() -> Result<(
 
     let running = Running::start(&store, PUSH)?;
     let of = |name: &str| -> Result<f64> { running.metric(name, "")?.with_context(|| name.to_owned()) };
-    let found = of("kovar_store_corrupt_records_total")?
-        + of("kovar_store_torn_tails_total")?
-        + of("kovar_store_set_aside_segments_total")?;
-    ensure!(found >= 2.0, "{found} damages counted:\n{}", running.get("/metrics")?.text());
+    ensure!(of("kovar_store_set_aside_segments_total")? == 1.0, "the file that is no segment is not counted");
     let kept = samples(&running, "split", "work_a")?;
     ensure!(kept > 0, "the records before the damage are gone");
+    // Checksums are checked when a record is read.
+    let damaged = of("kovar_store_corrupt_records_total")? + of("kovar_store_torn_tails_total")?;
+    ensure!(damaged >= 1.0, "the damaged record is not counted");
     let before = of("kovar_store_records")?;
     wait::until("a new record", LIMIT, || Ok((of("kovar_store_records")? > before).then_some(())))
 }
@@ -124,9 +124,11 @@ fn a_full_disk_is_reported_and_the_store_goes_on_once_there_is_room() -> Result<
         let answer = running.get("/-/healthy")?;
         Ok((answer.status != 200).then(|| answer.text()))
     })?;
-    ensure!(health.contains("store") && health.contains("No space left on device"), "{health}");
+    ensure!(health.contains("destination store") && health.contains("no space left"), "{health}");
     ensure!(running.process().ended()?.is_none(), "it ended");
-    ensure!(samples(&running, "split", "work_a")? > 0, "the page has lost what is in memory");
+    wait::until("the page to show what is live", LIMIT, || {
+        Ok((samples(&running, "split", "work_a")? > 0).then_some(()))
+    })?;
     ensure!(of(&running, "kovar_queue_lost_records_total", store)? == 0.0, "what waits was lost");
 
     fs::remove_file(&filler)?;

@@ -36,7 +36,7 @@ fn line_of(source: &str, comment: &str) -> Result<i64> {
 
 #[test]
 fn inlined_functions_have_frames_with_file_and_line() -> Result<()> {
-    let flags = ["-O2", "-g", "-fno-omit-frame-pointer", "-mno-omit-leaf-frame-pointer"];
+    let flags = ["-O2", "-g", "-fno-omit-frame-pointer"];
     let program = Program::compile("inlined.c", &flags)?;
     let stacks = stacks_of(&program.start(&[])?, program.dir())?;
     let expected = [("innermost", true), ("between", true), ("outermost", false)];

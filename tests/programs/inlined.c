@@ -1,5 +1,5 @@
 // Spins in a function that the compiler puts into its caller.
-// gcc -O2 -g -fno-omit-frame-pointer -mno-omit-leaf-frame-pointer
+// gcc -O2 -g -fno-omit-frame-pointer
 #include <stdlib.h>
 
 static inline __attribute__((always_inline)) unsigned long innermost(unsigned long x)
@@ -14,12 +14,19 @@ static inline __attribute__((always_inline)) unsigned long between(unsigned long
     return innermost(x + 1); // the line of between
 }
 
+// A call, so that outermost is no leaf: in those an optimizing gcc leaves the frame pointer out.
+__attribute__((noinline)) static unsigned long pass(unsigned long x)
+{
+    __asm__ volatile("" : "+r"(x));
+    return x;
+}
+
 __attribute__((noinline)) unsigned long outermost(unsigned long x)
 {
     unsigned long sum = 0;
     for (unsigned long i = 0; i < 100; i++)
         sum += between(x + i); // the line of outermost
-    return sum;
+    return pass(sum) + 1;
 }
 
 int main(void)

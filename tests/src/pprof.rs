@@ -15,7 +15,7 @@ const PROFILE_BYTES_MAX: u64 = 512 << 20;
 #[derive(Debug, Clone)]
 pub struct Profile {
     pub stacks: Vec<Stack>,
-    /// Nanoseconds that one sample is worth.
+    /// Nanoseconds that one sample is worth; 0 in a profile without samples.
     pub period_ns: u64,
 }
 
@@ -104,8 +104,8 @@ impl Profile {
     /// It refers to what is not in it.
     pub fn new(profile: &model::pprof::Profile) -> Result<Self> {
         let tables = Tables::new(profile);
-        let period_ns =
-            u64::try_from(profile.period).ok().filter(|period| *period > 0).context("no period")?;
+        let period_ns = u64::try_from(profile.period)?;
+        ensure!(period_ns > 0 || profile.sample.is_empty(), "samples without a period");
         let stack = |sample: &model::pprof::Sample| -> Result<Stack> {
             let value = u64::try_from(*sample.value.first().context("no value")?)?;
             let mut stack =

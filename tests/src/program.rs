@@ -55,7 +55,15 @@ impl Program {
     /// # Errors
     /// Those of [`Self::compile`].
     pub fn split() -> Result<Self> {
-        Self::compile("split.c", &["-O0", "-g", "-fno-omit-frame-pointer", "-pthread"])
+        Self::split_as("split")
+    }
+
+    /// Like [`Self::split`], under a name that no other process has.
+    ///
+    /// # Errors
+    /// Those of [`Self::compile`].
+    pub fn split_as(name: &str) -> Result<Self> {
+        Self::compile_as(name, "split.c", &["-O0", "-g", "-fno-omit-frame-pointer", "-pthread"])
     }
 
     pub fn path(&self) -> &Path {

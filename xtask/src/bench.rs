@@ -4,8 +4,14 @@ use anyhow::Result;
 use clap::Subcommand;
 
 mod cost;
+mod document;
+mod load;
 mod machine;
+mod perf;
 mod profiler;
+mod steady;
+mod subject;
+mod table;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -15,7 +21,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Subject {
-    /// What `kovar run` costs in its steady state while every CPU is busy.
+    /// What `kovar run` costs in its steady state while every CPU is busy, beside its peers.
     Profiler(profiler::Args),
 }
 

@@ -180,6 +180,9 @@ impl Report {
         if let Some(number) = line.strip_prefix(EXECUTIONS) {
             self.executions = number.trim().parse().ok();
         }
+        if is_progress(line) {
+            return;
+        }
         if self.last.len() == LINES_SHOWN_MAX {
             self.last.pop_front();
         }
@@ -193,6 +196,11 @@ impl Report {
             _ => Err(Vec::from(self.last).join("\n")),
         }
     }
+}
+
+/// `#797 NEW cov: ...`; frames of a stack trace are indented.
+fn is_progress(line: &str) -> bool {
+    line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -229,7 +237,7 @@ mod tests {
         };
         let stats = "stat::number_of_executed_units: 51234";
         assert_eq!(report(&["Done", stats], true), Ok(51_234));
-        assert_eq!(report(&["panicked", stats], false), Err(format!("panicked\n{stats}")));
+        assert_eq!(report(&["#2 NEW", "panicked", stats], false), Err(format!("panicked\n{stats}")));
         assert!(report(&["Done"], true).is_err());
         assert!(report(&["stat::number_of_executed_units: 0"], true).is_err());
         let many: Vec<String> = (0..100).map(|line| line.to_string()).collect();

@@ -1,5 +1,7 @@
 //! `lab`: the real servers that tests run against, built and started from files of our own.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Result;
 use clap::Subcommand;
 
@@ -8,11 +10,14 @@ mod containerd;
 mod go;
 mod go_module;
 mod http;
+pub(crate) mod otel_profiler;
 mod pyroscope;
 mod run_dir;
 mod stop;
+mod tracefs;
 
 pub(crate) use build_lock::BuildLock;
+pub(crate) use stop::{is_told, watch_signals};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -26,6 +31,13 @@ enum Server {
     Pyroscope(Mode),
     /// containerd and runc with a private root, state and socket; prints `address=`, `ctr=`, `pid=`.
     Containerd(Mode),
+    /// The OpenTelemetry eBPF profiler and a collector that keeps nothing, for `bench profiler`, which starts them;
+    /// prints `profiler=` and `sink=`.
+    OtelProfiler {
+        /// Only says whether they are built.
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -47,22 +59,31 @@ enum Stay {
 }
 
 pub(crate) fn run(args: &Args) -> Result<bool> {
-    let (Server::Pyroscope(mode) | Server::Containerd(mode)) = &args.server;
-    if mode.check {
-        let built = match args.server {
-            Server::Pyroscope(_) => pyroscope::built(),
-            Server::Containerd(_) => containerd::unpacked(),
-        };
-        match &built {
-            Some(path) => println!("built: {}", path.display()),
-            None => println!("not built"),
+    match &args.server {
+        Server::Pyroscope(mode) => start(mode, pyroscope::built, pyroscope::run),
+        Server::Containerd(mode) => start(mode, containerd::unpacked, containerd::run),
+        Server::OtelProfiler { check: true } => Ok(report(otel_profiler::built().as_deref())),
+        Server::OtelProfiler { check: false } => {
+            let built = otel_profiler::build()?;
+            println!("profiler={}", built.profiler.display());
+            println!("sink={}", built.sink.display());
+            Ok(true)
         }
-        return Ok(built.is_some());
     }
-    let stay = if mode.serve { Stay::UntilToldToStop } else { Stay::LeaveRunning };
-    match args.server {
-        Server::Pyroscope(_) => pyroscope::run(stay)?,
-        Server::Containerd(_) => containerd::run(stay)?,
+}
+
+fn start(mode: &Mode, built: fn() -> Option<PathBuf>, run: fn(Stay) -> Result<()>) -> Result<bool> {
+    if mode.check {
+        return Ok(report(built().as_deref()));
     }
+    run(if mode.serve { Stay::UntilToldToStop } else { Stay::LeaveRunning })?;
     Ok(true)
+}
+
+fn report(built: Option<&Path>) -> bool {
+    match built {
+        Some(path) => println!("built: {}", path.display()),
+        None => println!("not built"),
+    }
+    built.is_some()
 }

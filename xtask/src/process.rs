@@ -147,14 +147,11 @@ impl Server {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Leaves it running after this process ends, when it was started untied.
-    pub(crate) fn detach(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
+    /// Asks it to stop, makes it after a while, and waits for its end; does nothing when it has ended.
+    pub(crate) fn stop(&mut self) {
+        if self.exited().is_some() {
+            return;
+        }
         signal(self.child.id(), libc::SIGTERM);
         let deadline = Instant::now() + STOP_GRACE;
         while Instant::now() < deadline {
@@ -167,6 +164,17 @@ impl Drop for Server {
         if let Err(error) = self.child.wait() {
             eprintln!("waiting for PID {}: {error}", self.child.id());
         }
+    }
+
+    /// Leaves it running after this process ends, when it was started untied.
+    pub(crate) fn detach(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
@@ -189,7 +197,8 @@ pub(crate) fn kill_tree(pid: u32) {
     }
 }
 
-fn descendants(root: u32) -> Vec<u32> {
+/// Everything a process has started that is still there, and what that has started.
+pub(crate) fn descendants(root: u32) -> Vec<u32> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };

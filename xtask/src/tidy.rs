@@ -18,7 +18,7 @@ mod todo;
 use crate::workspace;
 
 /// Where Rust sources lie; build output lies elsewhere.
-const SOURCE_DIRS: [&str; 5] = ["bpf", "symbolizer", "userspace", "xtask", "tests"];
+const SOURCE_DIRS: [&str; 6] = ["bpf", "fuzz", "symbolizer", "userspace", "xtask", "tests"];
 
 /// A broken rule and where.
 #[derive(Debug, PartialEq, Eq)]

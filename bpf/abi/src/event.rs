@@ -23,6 +23,10 @@ pub struct StackEvent {
     pub hash: u64,
     pub tgid: u32,
     pub exec_id: u32,
+    /// Process id as user space's own PID namespace numbers it; 0 for a process that it cannot see.
+    pub visible_tgid: u32,
+    /// Keeps the size a multiple of 8.
+    pub reserved: u32,
     /// CLOCK_MONOTONIC start of the group leader, nanoseconds.
     pub start_time_ns: u64,
     /// `kernfs_node.id` of the cgroup that the perf_event controller sees.
@@ -44,5 +48,5 @@ pub struct CgroupEvent {
     pub names: [[u8; CGROUP_NAME_BYTES_MAX]; CGROUP_LEVELS_MAX],
 }
 
-const _: () = assert!(size_of::<StackEvent>() == 64);
+const _: () = assert!(size_of::<StackEvent>() == 72);
 const _: () = assert!(size_of::<CgroupEvent>() == 16 + CGROUP_LEVELS_MAX * CGROUP_NAME_BYTES_MAX);

@@ -12,5 +12,5 @@ pub use event::{
     CGROUP_LEVELS_MAX, CGROUP_NAME_BYTES_MAX, CGROUP_RUNS_DEEPER, CgroupEvent, EVENT_CGROUP, EVENT_STACK,
     StackEvent,
 };
-pub use offsets::{Offsets, Settings};
+pub use offsets::{CGROUP_NONE, CGROUP_PERF_EVENT, CGROUP_V2, Offsets, Settings};
 pub use stack::{COMM_BYTES, Control, KERNEL_FRAMES_MAX, STACK_BYTES_MAX, StackKey, USER_FRAMES_MAX};

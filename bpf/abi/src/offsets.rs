@@ -14,15 +14,32 @@ pub struct Offsets {
     pub task_cgroups: u32,
     /// `css_set.subsys[perf_event_cgrp_id]`: the array's offset plus 8 bytes an index.
     pub css_set_perf_event: u32,
+    /// `css_set.dfl_cgrp`: the cgroup in the v2 hierarchy.
+    pub css_set_dfl_cgrp: u32,
     pub css_cgroup: u32,
     pub cgroup_kn: u32,
     pub kernfs_id: u32,
     pub kernfs_name: u32,
     /// `parent`, or `__parent` since 6.15.
     pub kernfs_parent: u32,
+    pub task_thread_pid: u32,
+    pub pid_level: u32,
+    pub pid_numbers: u32,
+    pub upid_nr: u32,
+    pub upid_ns: u32,
+    pub upid_bytes: u32,
+    /// `pid_namespace.ns.inum`.
+    pub pid_namespace_inum: u32,
     /// Keeps the size a multiple of 8.
     pub reserved: u32,
 }
+
+/// `Settings::cgroup`: cgroup facts are missing, the cgroup id stays 0.
+pub const CGROUP_NONE: u32 = 0;
+/// `Settings::cgroup`: the v2 hierarchy names the container.
+pub const CGROUP_V2: u32 = 1;
+/// `Settings::cgroup`: perf_event has a v1 hierarchy of its own, which container runtimes then use.
+pub const CGROUP_PERF_EVENT: u32 = 2;
 
 /// What to sample.
 #[repr(C)]
@@ -34,14 +51,18 @@ pub struct Settings {
     pub user: u32,
     /// PF_* bits of tasks that never run user code: kernel threads, io workers, user workers.
     pub no_user_stack_flags: u32,
-    /// 1 when cgroup facts are complete; 0 leaves the cgroup id 0.
+    /// One of [`CGROUP_NONE`], [`CGROUP_V2`], [`CGROUP_PERF_EVENT`].
     pub cgroup: u32,
     /// Bytes in the ring buffer from which on the reader is woken.
     pub wakeup_bytes: u64,
+    /// Inode number of user space's PID namespace when it is not the initial one, else 0.
+    pub pid_namespace_inum: u32,
+    /// Keeps the size a multiple of 8.
+    pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<Offsets>() == 56);
-const _: () = assert!(size_of::<Settings>() == 24);
+const _: () = assert!(size_of::<Offsets>() == 88);
+const _: () = assert!(size_of::<Settings>() == 32);
 
 #[cfg(feature = "user")]
 // SAFETY: repr(C), integers only, no padding: the size is asserted above.

@@ -9,7 +9,7 @@ use aya_ebpf::{
 use crate::{
     cgroup,
     globals::{offset, setting},
-    identity::{Identity, read_field},
+    identity::{self, Identity, read_field},
     maps::{self, CONTROL, COUNTS_0, COUNTS_1, EVENTS, IMAGES_SENT, SCRATCH, STACKS_SENT, Scratch},
     stack,
 };
@@ -76,6 +76,7 @@ unsafe fn atomic_increment(value: *mut u64) {
 fn send(identity: &Identity, key: &StackKey, scratch: &mut Scratch) -> bool {
     cgroup::send_once(identity.kernfs_node, identity.cgroup_id);
     scratch.event.comm = read_field(identity.leader, offset!(task_comm)).unwrap_or([0; COMM_BYTES]);
+    scratch.event.visible_tgid = identity::visible_tgid(identity);
     let image = u64::from(identity.tgid) << 32 | u64::from(identity.exec_id);
     // SAFETY: the value is copied at once.
     let image_known = unsafe { IMAGES_SENT.get(image) }.is_some_and(|start| *start == identity.start_time_ns);

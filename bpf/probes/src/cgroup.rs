@@ -1,14 +1,14 @@
-//! PID to container in the kernel: the id of the cgroup that the perf_event controller sees.
-//! One rule for v1, v2 and hybrid hosts: where perf_event has no v1 hierarchy of its own, its cgroup is the v2 one.
+//! PID to container in the kernel, one rule for v1, v2 and hybrid hosts: the cgroup of the hierarchy that
+//! perf_event is on. That is the v2 hierarchy unless a v1 one has taken the controller.
 
-use abi::{CGROUP_LEVELS_MAX, CGROUP_NAME_BYTES_MAX, CGROUP_RUNS_DEEPER, Counter, EVENT_CGROUP};
+use abi::{CGROUP_LEVELS_MAX, CGROUP_NAME_BYTES_MAX, CGROUP_RUNS_DEEPER, CGROUP_V2, Counter, EVENT_CGROUP};
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_RB_FORCE_WAKEUP},
     helpers::generated::bpf_probe_read_kernel_str,
 };
 
 use crate::{
-    globals::offset,
+    globals::{offset, setting},
     identity::read_field,
     maps::{self, CGROUP_SCRATCH, CGROUPS_SENT, EVENTS},
 };
@@ -17,8 +17,13 @@ use crate::{
 #[inline(always)]
 pub(crate) fn of_task(task: u64) -> Option<(u64, u64)> {
     let css_set: u64 = read_field(task, offset!(task_cgroups))?;
-    let css: u64 = read_field(css_set, offset!(css_set_perf_event))?;
-    let cgroup: u64 = read_field(css, offset!(css_cgroup))?;
+    // On v2 not the controller's css, which is an ancestor's until some controller is enabled below the root.
+    let cgroup: u64 = if setting!(cgroup) == CGROUP_V2 {
+        read_field(css_set, offset!(css_set_dfl_cgrp))?
+    } else {
+        let css: u64 = read_field(css_set, offset!(css_set_perf_event))?;
+        read_field(css, offset!(css_cgroup))?
+    };
     let node: u64 = read_field(cgroup, offset!(cgroup_kn))?;
     let id: u64 = read_field(node, offset!(kernfs_id))?;
     Some((node, id))

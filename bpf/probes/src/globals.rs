@@ -12,17 +12,32 @@ static OFFSETS: Offsets = Offsets {
     task_mm: 0,
     task_cgroups: 0,
     css_set_perf_event: 0,
+    css_set_dfl_cgrp: 0,
     css_cgroup: 0,
     cgroup_kn: 0,
     kernfs_id: 0,
     kernfs_name: 0,
     kernfs_parent: 0,
+    task_thread_pid: 0,
+    pid_level: 0,
+    pid_numbers: 0,
+    upid_nr: 0,
+    upid_ns: 0,
+    upid_bytes: 0,
+    pid_namespace_inum: 0,
     reserved: 0,
 };
 
 #[unsafe(no_mangle)]
-static SETTINGS: Settings =
-    Settings { kernel: 0, user: 0, no_user_stack_flags: 0, cgroup: 0, wakeup_bytes: 0 };
+static SETTINGS: Settings = Settings {
+    kernel: 0,
+    user: 0,
+    no_user_stack_flags: 0,
+    cgroup: 0,
+    wakeup_bytes: 0,
+    pid_namespace_inum: 0,
+    reserved: 0,
+};
 
 /// One offset, read so that the compiler cannot take the zero of the object file for it.
 macro_rules! offset {

@@ -9,6 +9,9 @@ use crate::{
     maps,
 };
 
+/// Nested PID namespaces that are searched; the kernel allows 32, container runtimes nest 2 or 3.
+const PID_LEVELS_MAX: u32 = 8;
+
 /// The interrupted process.
 pub(crate) struct Identity {
     pub(crate) tgid: u32,
@@ -62,8 +65,39 @@ fn read_task(task: u64, tgid: u32) -> Option<Identity> {
     let exec_id: u32 = read_field(leader, offset!(task_self_exec_id))?;
     let start_time_ns: u64 = read_field(leader, offset!(task_start_time))?;
     let task_flags: u32 = read_field(task, offset!(task_flags))?;
-    let (kernfs_node, cgroup_id) = if setting!(cgroup) == 1 { cgroup::of_task(task)? } else { (0, 0) };
+    let (kernfs_node, cgroup_id) =
+        if setting!(cgroup) != abi::CGROUP_NONE { cgroup::of_task(task)? } else { (0, 0) };
     Some(Identity { tgid, exec_id, task_flags, start_time_ns, cgroup_id, kernfs_node, leader })
+}
+
+/// The process's number in the PID namespace of user space, which names `/proc/PID` there. Only asked
+/// for when a stack is sent.
+#[inline(always)]
+pub(crate) fn visible_tgid(identity: &Identity) -> u32 {
+    let wanted = setting!(pid_namespace_inum);
+    if wanted == 0 {
+        return identity.tgid;
+    }
+    number_in(identity.leader, wanted).unwrap_or(0)
+}
+
+/// `struct pid` holds one number for each namespace from the initial one inwards (include/linux/pid.h).
+#[inline(always)]
+fn number_in(leader: u64, wanted: u32) -> Option<u32> {
+    let pid: u64 = read_field(leader, offset!(task_thread_pid))?;
+    let level: u32 = read_field(pid, offset!(pid_level))?;
+    for depth in 0..PID_LEVELS_MAX {
+        if depth > level {
+            return None;
+        }
+        let number = pid + offset!(pid_numbers) as u64 + u64::from(depth) * offset!(upid_bytes) as u64;
+        let namespace: u64 = read_field(number, offset!(upid_ns))?;
+        let inum: u32 = read_field(namespace, offset!(pid_namespace_inum))?;
+        if inum == wanted {
+            return read_field(number, offset!(upid_nr));
+        }
+    }
+    None
 }
 
 /// One field of a kernel struct at `base`.

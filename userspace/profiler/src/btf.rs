@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use abi::Offsets;
-use libbpf_rs::Btf;
 use libbpf_rs::btf::types::{Composite, Enum, MemberAttr, Struct};
+use libbpf_rs::{Btf, HasSize as _};
 
 use crate::Error;
 
@@ -19,6 +19,8 @@ pub(crate) struct Facts {
     pub(crate) offsets: Offsets,
     /// The first fact that the cgroup id needs and that is missing.
     pub(crate) cgroup_missing: Option<String>,
+    /// The first fact that translating process ids needs and that is missing.
+    pub(crate) pid_namespace_missing: Option<String>,
 }
 
 /// Reads all offsets. A missing identity fact is an error; a missing cgroup fact turns cgroups off.
@@ -41,7 +43,8 @@ pub(crate) fn read() -> Result<Facts, Error> {
         ..Offsets::default()
     };
     let cgroup_missing = cgroup_offsets(&btf, &mut offsets).err();
-    Ok(Facts { offsets, cgroup_missing })
+    let pid_namespace_missing = pid_namespace_offsets(&btf, &mut offsets).err();
+    Ok(Facts { offsets, cgroup_missing, pid_namespace_missing })
 }
 
 fn cgroup_offsets(btf: &Btf<'_>, offsets: &mut Offsets) -> Result<(), String> {
@@ -52,11 +55,27 @@ fn cgroup_offsets(btf: &Btf<'_>, offsets: &mut Offsets) -> Result<(), String> {
         .ok_or_else(|| "cgroup_subsys_id.perf_event_cgrp_id (CONFIG_CGROUP_PERF)".to_owned())?;
     offsets.task_cgroups = find("task_struct", &["cgroups"])?;
     offsets.css_set_perf_event = find("css_set", &["subsys"])? + index * size_of::<u64>() as u32;
+    offsets.css_set_dfl_cgrp = find("css_set", &["dfl_cgrp"])?;
     offsets.css_cgroup = find("cgroup_subsys_state", &["cgroup"])?;
     offsets.cgroup_kn = find("cgroup", &["kn"])?;
     offsets.kernfs_id = find("kernfs_node", &["id"])?;
     offsets.kernfs_name = find("kernfs_node", &["name"])?;
     offsets.kernfs_parent = find("kernfs_node", &["parent", "__parent"])?;
+    Ok(())
+}
+
+fn pid_namespace_offsets(btf: &Btf<'_>, offsets: &mut Offsets) -> Result<(), String> {
+    let find = |structure: &'static str, name: &'static str| {
+        member(btf, structure, &[name]).ok_or_else(|| format!("{structure}.{name}"))
+    };
+    offsets.task_thread_pid = find("task_struct", "thread_pid")?;
+    offsets.pid_level = find("pid", "level")?;
+    offsets.pid_numbers = find("pid", "numbers")?;
+    offsets.upid_nr = find("upid", "nr")?;
+    offsets.upid_ns = find("upid", "ns")?;
+    offsets.upid_bytes =
+        btf.type_by_name::<Struct<'_>>("upid").map(|upid| upid.size() as u32).ok_or("upid")?;
+    offsets.pid_namespace_inum = find("pid_namespace", "ns")? + find("ns_common", "inum")?;
     Ok(())
 }
 
@@ -122,7 +141,7 @@ mod tests {
         }
         let facts = read().unwrap();
         let offsets = facts.offsets;
-        assert_eq!(facts.cgroup_missing, None);
+        assert_eq!((facts.cgroup_missing, facts.pid_namespace_missing), (None, None));
         let task = [
             offsets.task_group_leader,
             offsets.task_start_time,

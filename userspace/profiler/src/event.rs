@@ -18,6 +18,8 @@ pub enum Event {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Stack {
     pub key: StackKey,
+    /// The process id in this process's own PID namespace, if it can be seen from here.
+    pub visible_tgid: Option<u32>,
     pub task_flags: u32,
     /// CLOCK_MONOTONIC, nanoseconds.
     pub start_time_ns: u64,
@@ -49,6 +51,7 @@ fn stack(bytes: &[u8]) -> Option<Stack> {
     let (kernel, user) = frames.get(..(kernel + user) * FRAME_BYTES)?.split_at(kernel * FRAME_BYTES);
     Some(Stack {
         key: StackKey { hash: header.hash, tgid: header.tgid, exec_id: header.exec_id },
+        visible_tgid: (header.visible_tgid != 0).then_some(header.visible_tgid),
         task_flags: header.task_flags,
         start_time_ns: header.start_time_ns,
         cgroup_id: header.cgroup_id,
@@ -100,6 +103,8 @@ mod tests {
         bytes.extend(0xabcd_u64.to_ne_bytes());
         bytes.extend(42u32.to_ne_bytes());
         bytes.extend(3u32.to_ne_bytes());
+        bytes.extend(41u32.to_ne_bytes());
+        bytes.extend(0u32.to_ne_bytes());
         bytes.extend(99u64.to_ne_bytes());
         bytes.extend(17u64.to_ne_bytes());
         bytes.extend((kernel.len() as u32).to_ne_bytes());
@@ -117,6 +122,7 @@ mod tests {
             panic!("not a stack");
         };
         assert_eq!(stack.key, StackKey { hash: 0xabcd, tgid: 42, exec_id: 3 });
+        assert_eq!(stack.visible_tgid, Some(41));
         assert_eq!((stack.task_flags, stack.start_time_ns, stack.cgroup_id), (7, 99, 17));
         assert_eq!(stack.comm, "worker");
         assert_eq!((stack.kernel, stack.user), (vec![1, 2], vec![3, 4, 5]));

@@ -1,8 +1,10 @@
 //! Executable files: opened once while a process still maps them, held, shared by all their processes.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::sync::Arc;
 
@@ -18,6 +20,8 @@ const FILES_MAX: usize = 4096;
 const BUILD_ID_BYTES_MAX: usize = 64;
 /// Sections and segments looked at in one file.
 const HEADERS_MAX: usize = 4096;
+/// Headers, notes and names read of one file; a sparse file may claim any number of them.
+const READ_BYTES_MAX: u64 = 4 << 20;
 
 /// A file with what its headers say.
 #[derive(Debug)]
@@ -183,13 +187,45 @@ fn open_regular(path: &str) -> io::Result<File> {
 
 /// What the headers say; nothing for a file that is no ELF or lies about itself.
 pub fn read_facts(file: &File) -> Facts {
-    let cache = ReadCache::new(file);
-    match (&cache).read_bytes_at(0, 5) {
-        Ok([0x7f, b'E', b'L', b'F', 2]) => facts::<elf::FileHeader64<Endianness>>(&cache),
-        Ok([0x7f, b'E', b'L', b'F', 1]) => facts::<elf::FileHeader32<Endianness>>(&cache),
+    let (cache, bytes_left) = (ReadCache::new(file), Cell::new(READ_BYTES_MAX));
+    let data = Limited { cache: &cache, bytes_left: &bytes_left };
+    match data.read_bytes_at(0, 5) {
+        Ok([0x7f, b'E', b'L', b'F', 2]) => facts::<elf::FileHeader64<Endianness>>(data),
+        Ok([0x7f, b'E', b'L', b'F', 1]) => facts::<elf::FileHeader32<Endianness>>(data),
         _ => None,
     }
     .unwrap_or_default()
+}
+
+/// Refuses reads once [`READ_BYTES_MAX`] are used up; the cache alone would take as much memory as the file claims.
+#[derive(Debug, Clone, Copy)]
+struct Limited<'a> {
+    cache: &'a ReadCache<&'a File>,
+    bytes_left: &'a Cell<u64>,
+}
+
+impl Limited<'_> {
+    fn pay(&self, bytes: u64) -> Result<(), ()> {
+        self.bytes_left.set(self.bytes_left.get().checked_sub(bytes).ok_or(())?);
+        Ok(())
+    }
+}
+
+impl<'a> ReadRef<'a> for Limited<'a> {
+    fn len(self) -> Result<u64, ()> {
+        self.cache.len()
+    }
+
+    fn read_bytes_at(self, offset: u64, size: u64) -> Result<&'a [u8], ()> {
+        self.pay(size)?;
+        self.cache.read_bytes_at(offset, size)
+    }
+
+    fn read_bytes_at_until(self, range: Range<u64>, delimiter: u8) -> Result<&'a [u8], ()> {
+        let found = self.cache.read_bytes_at_until(range, delimiter)?;
+        self.pay(found.len() as u64)?;
+        Ok(found)
+    }
 }
 
 fn facts<'data, Elf: FileHeader<Endian = Endianness>>(data: impl ReadRef<'data>) -> Option<Facts> {
@@ -256,6 +292,31 @@ mod tests {
         (&sparse).write_all(&whole[..64]).unwrap();
         sparse.set_len(1 << 30).unwrap();
         assert_eq!(read_facts(&sparse).build_id, []);
+    }
+
+    /// A sparse 64-bit ELF file of `sections` section headers, the second of them of a symbol table.
+    fn sparse_elf(sections: u64) -> File {
+        let mut bytes = [0; 3 * 64];
+        bytes[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+        bytes[40] = 64; // e_shoff
+        bytes[58] = 64; // e_shentsize
+        bytes[62] = 1; // e_shstrndx: any section will do
+        // With 0 in e_shnum, the count is the first section's size.
+        bytes[64 + 32..64 + 40].copy_from_slice(&sections.to_le_bytes());
+        bytes[128 + 4] = elf::SHT_SYMTAB as u8;
+        bytes[128 + 32..128 + 40].copy_from_slice(&1000u64.to_le_bytes());
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        file.set_len(64 + sections * 64).unwrap();
+        file
+    }
+
+    #[test]
+    fn headers_of_a_size_that_only_a_sparse_file_can_have_are_not_read() {
+        assert_eq!(read_facts(&sparse_elf(10)).symbol_bytes, 1000);
+        for sections in [READ_BYTES_MAX / 64, 1 << 30] {
+            assert_eq!(read_facts(&sparse_elf(sections)), Facts::default(), "{sections}");
+        }
     }
 
     #[test]

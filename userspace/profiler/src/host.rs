@@ -67,20 +67,24 @@ impl Host {
     }
 }
 
-/// Refuses early, with the missing capability's name, what the kernel would refuse with EPERM.
+/// Refuses early, naming every missing capability, what the kernel would refuse with EPERM.
 pub(crate) fn require() -> Result<(), Error> {
     let have = Capabilities::effective();
-    for needed in [Capability::Bpf, Capability::Perfmon] {
-        if !have.has(needed) && !have.has(Capability::SysAdmin) {
-            return Err(Error::Privilege(format!(
-                "kovar lacks {needed} ({}); run it as root, or give it the capability \
-                 (systemd: AmbientCapabilities={needed}; Kubernetes: securityContext.capabilities.add: [{}])",
-                needed.purpose(),
-                needed.kubernetes_name(),
-            )));
-        }
+    let missing: Vec<Capability> = [Capability::Bpf, Capability::Perfmon]
+        .into_iter()
+        .filter(|needed| !have.has(*needed) && !have.has(Capability::SysAdmin))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let list = |of: fn(&Capability) -> String| missing.iter().map(of).collect::<Vec<_>>();
+    Err(Error::Privilege(format!(
+        "kovar lacks {}; run it as root, or give it what it lacks \
+         (systemd: AmbientCapabilities={}; Kubernetes: securityContext.capabilities.add: [{}])",
+        list(|it| format!("{it} ({})", it.purpose())).join(" and "),
+        list(|it| it.to_string()).join(" "),
+        list(|it| it.kubernetes_name().to_owned()).join(", "),
+    )))
 }
 
 /// PF_* bits of tasks that never run user code, on this kernel.
@@ -266,10 +270,30 @@ fn cgroups() -> Finding {
     finding("cgroups", State::Works, kind, None)
 }
 
+/// Inode number of this process's PID namespace, 0 for the initial one. When it cannot be read, a number
+/// that no namespace has: no process is then taken for another.
+pub(crate) fn pid_namespace_inum() -> u32 {
+    match fs::metadata(Path::new("/proc/self/ns/pid")).map(|meta| meta.ino()) {
+        Ok(INIT_PID_NAMESPACE) => 0,
+        Ok(inum) => inum as u32,
+        Err(_) => u32::MAX,
+    }
+}
+
+/// The hierarchy whose cgroup names the container: that of perf_event, which is v2's unless v1 has it.
+pub(crate) fn cgroup_hierarchy() -> u32 {
+    let lines = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    if has_v1_perf_event(&lines) { abi::CGROUP_PERF_EVENT } else { abi::CGROUP_V2 }
+}
+
+/// `4:cpu,perf_event:/path` (cgroups(7)).
+fn has_v1_perf_event(lines: &str) -> bool {
+    let controllers = |line: &str| line.split(':').nth(1).map(str::to_owned).unwrap_or_default();
+    lines.lines().any(|line| controllers(line).split(',').any(|controller| controller == "perf_event"))
+}
+
 fn pid_namespace() -> Finding {
-    let initial =
-        fs::metadata(Path::new("/proc/self/ns/pid")).is_ok_and(|meta| meta.ino() == INIT_PID_NAMESPACE);
-    if initial {
+    if pid_namespace_inum() == 0 {
         return finding("PID namespace", State::Works, "the host's own", None);
     }
     finding(
@@ -283,6 +307,12 @@ fn pid_namespace() -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn perf_event_is_found_among_the_controllers_of_v1_alone() {
+        assert!(has_v1_perf_event("5:cpu,perf_event:/docker/x\n0::/\n"));
+        assert!(!has_v1_perf_event("5:cpu:/perf_event\n0::/perf_event\n"));
+    }
 
     #[test]
     fn kernel_releases_of_distributions_are_read() {

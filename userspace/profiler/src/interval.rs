@@ -84,7 +84,7 @@ impl Interval {
                 continue;
             };
             let thread_name = image.kernel_thread.then_some(image.name.as_str());
-            groups[group].1.add(&stack.frames, *count, image.key.tgid, thread_name);
+            groups[group].1.add(&stack.frames, *count, image.pid(), thread_name);
         }
         let profiles = groups.into_iter().map(|(resource, builder)| {
             let (samples, profile) = builder.finish();
@@ -108,7 +108,7 @@ impl Sources<'_> {
     fn wants(&self, image: &Image, resource: &Resource) -> bool {
         match self.only {
             Only::Everything => true,
-            Only::Pid(pid) => image.key.tgid == *pid,
+            Only::Pid(pid) => image.pid == Some(*pid),
             Only::Container(prefix) => {
                 resource.container_id.as_ref().is_some_and(|id| id.starts_with(prefix.as_str()))
             }
@@ -123,6 +123,7 @@ impl Cgroups {
             return;
         }
         let container_id = output.container_id(&path);
+        tracing::debug!(id, path, container_id, "cgroup seen");
         self.paths.insert(id, (path, container_id));
     }
 

@@ -30,6 +30,8 @@ pub(crate) struct Image {
     /// Number of the image, never used again.
     pub(crate) number: u32,
     pub(crate) key: ImageKey,
+    /// The process id to look it up with in /proc; `None` when it is out of this process's sight.
+    pub(crate) pid: Option<u32>,
     pub(crate) name: String,
     pub(crate) cgroup_id: u64,
     pub(crate) kernel_thread: bool,
@@ -74,6 +76,8 @@ pub(crate) struct Processes {
 #[derive(Debug)]
 pub(crate) struct Seen {
     pub(crate) key: ImageKey,
+    /// The process id to look it up with in /proc; `None` when it is out of this process's sight.
+    pub(crate) pid: Option<u32>,
     pub(crate) name: String,
     pub(crate) cgroup_id: u64,
     pub(crate) kernel_thread: bool,
@@ -93,6 +97,7 @@ impl Processes {
         let mut image = Image {
             number: self.next_number,
             key: seen.key,
+            pid: seen.pid,
             name: seen.name,
             cgroup_id: seen.cgroup_id,
             kernel_thread: seen.kernel_thread,
@@ -163,7 +168,10 @@ impl Processes {
 
     fn read_mappings(&mut self, image: &mut Image) {
         self.maps_read += 1;
-        let pid = image.key.tgid;
+        let Some(pid) = image.pid else {
+            self.maps_unreadable += 1;
+            return;
+        };
         let mappings = match mapping::read(pid) {
             Ok(mappings) if !mappings.is_empty() => mappings,
             // A process that ends has no mappings any more: what was known of it stays.
@@ -194,6 +202,11 @@ impl Processes {
 }
 
 impl Image {
+    /// As this process sees it, else as the initial PID namespace does.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid.unwrap_or(self.key.tgid)
+    }
+
     fn range(&self, address: u64) -> Option<&Range> {
         mapping::find(&self.ranges, address, |range| (range.start, range.end))
     }
@@ -204,7 +217,7 @@ impl Image {
                 Place::File { binary: Arc::clone(binary), file_offset: address - start + file_offset }
             }
             Some(Range { target: Target::Jit, .. }) => {
-                Place::Jit { image: self.number, pid: self.key.tgid, address }
+                Place::Jit { image: self.number, pid: self.pid(), address }
             }
             _ => Place::Unknown,
         }
@@ -217,7 +230,7 @@ mod tests {
 
     fn seen(tgid: u32, exec_id: u32) -> Seen {
         let key = ImageKey { tgid, exec_id, start_time_ns: 1 };
-        Seen { key, name: "me".into(), cgroup_id: 1, kernel_thread: false }
+        Seen { key, pid: Some(tgid), name: "me".into(), cgroup_id: 1, kernel_thread: false }
     }
 
     #[test]

@@ -60,8 +60,15 @@ impl Sampler {
             kernel: config.kernel.into(),
             user: config.user.into(),
             no_user_stack_flags: host::no_user_stack_flags(),
-            cgroup: facts.cgroup_missing.is_none().into(),
+            cgroup: if facts.cgroup_missing.is_none() { host::cgroup_hierarchy() } else { abi::CGROUP_NONE },
             wakeup_bytes: u64::from(ring_bytes / 4),
+            pid_namespace_inum: match host::pid_namespace_inum() {
+                0 => 0,
+                inum if facts.pid_namespace_missing.is_none() => inum,
+                // Ids that cannot be translated are not believed: this matches no namespace.
+                _ => u32::MAX,
+            },
+            reserved: 0,
         };
         host::raise_memlock_limit();
         let mut loader = EbpfLoader::new();

@@ -15,6 +15,8 @@ use crate::{process, workspace};
 
 const BUILD_LIMIT: Duration = Duration::from_secs(1800);
 const STAMP: &str = "built-from";
+/// The folder of a module's patched copy.
+const PATCHED: &str = "patched";
 
 /// What to build, and where it differs from what its own go.mod says.
 #[derive(Debug)]
@@ -22,13 +24,15 @@ pub(super) struct Recipe {
     pub(super) name: &'static str,
     pub(super) module: &'static str,
     pub(super) version: &'static str,
-    /// The program's package below the module.
+    /// The program's package: below the module, empty for the module's root, or `./...` for one of our files.
     pub(super) package: &'static str,
     pub(super) ldflags: &'static str,
     /// `(module, what replaces it)`, for a replacement by a folder of the module itself, and for our own.
     pub(super) replace: &'static [(&'static str, &'static str)],
     /// Files of our own in the wrapper: path and text.
     pub(super) files: &'static [(&'static str, &'static str)],
+    /// Files of the module that ours take the place of: path in the module and text.
+    pub(super) patches: &'static [(&'static str, &'static str)],
 }
 
 #[derive(Debug, Deserialize)]
@@ -98,17 +102,48 @@ impl Recipe {
         for (path, text) in self.files {
             write(&home.join(path), text)?;
         }
+        self.patch(&download.dir)?;
         // The checksum database does not know every module; the server's own sums are as good.
         fs::copy(download.dir.join("go.sum"), home.join("go.sum")).context("the module's go.sum")?;
         set_writable(&home.join("go.sum"))?;
 
         let mut build = Command::new(&go);
-        build.current_dir(&home).args(["build", "-mod=mod", "-trimpath", "-o"]).arg(self.binary());
-        build.arg(format!("-ldflags={}", self.ldflags)).arg(format!("{}/{}", self.module, self.package));
+        build.current_dir(&home).args(["build", "-mod=mod", "-trimpath", "-buildvcs=false", "-o"]);
+        build.arg(self.binary()).arg(format!("-ldflags={}", self.ldflags)).arg(self.import_path());
         build.env("CGO_ENABLED", "0");
         process::step(&format!("building {wanted}"), &mut build, BUILD_LIMIT)?;
         write(&home.join(STAMP), &self.stamp())?;
         Ok(self.binary())
+    }
+
+    fn import_path(&self) -> String {
+        match self.package {
+            "" => self.module.to_owned(),
+            own if own.starts_with("./") => own.to_owned(),
+            below => format!("{}/{below}", self.module),
+        }
+    }
+
+    /// Copies the module and puts our files into the copy: Go lets no overlay lie over its module cache.
+    fn patch(&self, module: &Path) -> Result<()> {
+        if self.patches.is_empty() {
+            return Ok(());
+        }
+        let copy = self.home().join(PATCHED);
+        if copy.exists() {
+            fs::remove_dir_all(&copy).with_context(|| copy.display().to_string())?;
+        }
+        process::capture(
+            Command::new("cp").args(["-R", "--no-preserve=mode,ownership"]).arg(module).arg(&copy),
+        )?;
+        for (path, text) in self.patches {
+            let file = copy.join(path);
+            if !file.is_file() {
+                bail!("{} {} has no {path} to take the place of", self.module, self.version);
+            }
+            write(&file, text)?;
+        }
+        Ok(())
     }
 
     fn stamp(&self) -> String {
@@ -131,6 +166,9 @@ impl Recipe {
             }
         }
         lines.extend(self.replace.iter().map(|(module, by)| ((*module).to_owned(), (*by).to_owned())));
+        if !self.patches.is_empty() {
+            lines.insert(self.module.to_owned(), format!("./{PATCHED}"));
+        }
         let replaces: String = lines.iter().map(|(old, new)| format!("\t{old} => {new}\n")).collect();
         Ok(format!(
             "module lab/{}\n\ngo 1.21\n\nrequire {} {}\n\nreplace (\n{replaces})\n",
@@ -168,6 +206,7 @@ mod tests {
         ldflags: "",
         replace: &[("example.com/thing/api", "example.com/thing/api v0.2.0"), ("example.com/old", "./stub")],
         files: &[],
+        patches: &[],
     };
 
     fn replaces(json: &str) -> Vec<Replace> {
@@ -188,6 +227,20 @@ mod tests {
             \texample.com/pinned v2.0.0 => example.com/pinned v2.0.1\n\
             \texample.com/thing/api => example.com/thing/api v0.2.0\n)\n";
         assert_eq!(RECIPE.go_mod(&theirs).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_patched_module_is_replaced_by_its_copy() {
+        let patched = Recipe { replace: &[], patches: &[("limit/limit.go", "package limit")], ..RECIPE };
+        assert!(patched.go_mod(&[]).unwrap().contains("\texample.com/thing => ./patched\n"));
+    }
+
+    #[test]
+    fn a_package_is_the_modules_root_below_it_or_ours() {
+        let path = |package| Recipe { package, ..RECIPE }.import_path();
+        assert_eq!(path("cmd/thing"), "example.com/thing/cmd/thing");
+        assert_eq!(path(""), "example.com/thing");
+        assert_eq!(path("./sink"), "./sink");
     }
 
     #[test]

@@ -30,6 +30,7 @@ const RECIPE: Recipe = Recipe {
         ("godeltaprof/godeltaprof.go", include_str!("godeltaprof/godeltaprof.go")),
         ("godeltaprof/http/pprof/pprof.go", include_str!("godeltaprof/pprof/pprof.go")),
     ],
+    patches: &[],
 };
 
 pub(super) fn built() -> Option<PathBuf> {
@@ -55,6 +56,15 @@ pub(super) fn run(stay: Stay) -> Result<()> {
         "-server.grpc-listen-address=127.0.0.1",
         "-memberlist.bind-addr=127.0.0.1",
         "-memberlist.advertise-addr=127.0.0.1",
+    ]);
+    // Its parts call each other by the address each advertises, which otherwise is that of a network interface.
+    command.args([
+        "-distributor.ring.instance-addr=127.0.0.1",
+        "-ingester.lifecycler.addr=127.0.0.1",
+        "-overrides-exporter.ring.instance-addr=127.0.0.1",
+        "-query-frontend.instance-addr=127.0.0.1",
+        "-query-scheduler.ring.instance-addr=127.0.0.1",
+        "-store-gateway.sharding-ring.instance-addr=127.0.0.1",
     ]);
     command.arg(format!("-storage.filesystem.dir={}", dir.path().join("shared").display()));
     command.arg(format!("-pyroscopedb.data-path={}", dir.path().join("data").display()));

@@ -17,7 +17,7 @@ extern "C" fn note(_signal: libc::c_int) {
 
 /// From here on SIGTERM, SIGINT and SIGHUP no longer end this process: it stops its servers first.
 /// (A handler and not a blocked signal: children would inherit the block.)
-pub(super) fn watch_signals() {
+pub(crate) fn watch_signals() {
     for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
         // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
         unsafe { libc::signal(signal, note as *const () as libc::sighandler_t) };
@@ -25,7 +25,7 @@ pub(super) fn watch_signals() {
 }
 
 /// Whether a signal has asked for the end.
-pub(super) fn is_told() -> bool {
+pub(crate) fn is_told() -> bool {
     TOLD_TO_STOP.load(Ordering::Relaxed)
 }
 

@@ -235,6 +235,7 @@ fn add_stack(stack: Stack, processes: &mut Processes, frames: &mut Frames, stack
         ImageKey { tgid: stack.key.tgid, exec_id: stack.key.exec_id, start_time_ns: stack.start_time_ns };
     processes.see(Seen {
         key: image,
+        pid: stack.visible_tgid,
         name: stack.comm,
         cgroup_id: stack.cgroup_id,
         kernel_thread: host::is_kernel_thread(stack.task_flags),

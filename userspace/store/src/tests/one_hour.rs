@@ -65,17 +65,15 @@ fn cpu_time() -> Duration {
     Duration::from_nanos(stat.split_whitespace().next().unwrap().parse().unwrap())
 }
 
-/// CPU time of the fastest of some queries; they use one thread.
-fn measure(distinct: bool) -> Duration {
+/// Prints the time of some queries; they use one thread.
+fn measure(distinct: bool) {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(config(directory.path())).unwrap();
     let (expected, bytes) = fill(&store, distinct);
-    let mut fastest = Duration::MAX;
     for _ in 0..QUERIES {
         let (started, cpu_before) = (Instant::now(), cpu_time());
         let selection = select_all(&store);
         let (wall, cpu) = (started.elapsed(), cpu_time() - cpu_before);
-        fastest = fastest.min(cpu);
         assert_eq!(total(&selection.profile), expected);
         println!(
             "distinct {distinct}: {wall:?}, {cpu:?} of CPU, for {} profiles of {} bytes: {} stacks, truncated {}",
@@ -85,15 +83,12 @@ fn measure(distinct: bool) -> Duration {
             selection.truncated
         );
     }
-    fastest
 }
 
 #[test]
 #[ignore = "a measurement: cargo test --release -p store -- --ignored --nocapture one_hour"]
-fn one_hour_of_twenty_series_is_read_in_under_a_second() {
-    let usual = measure(false);
-    assert!(usual < Duration::from_secs(1), "{usual:?}");
+fn one_hour_of_twenty_series_keeps_its_total_and_prints_its_time() {
+    measure(false);
     // Hardly a stack seen twice, and more than fit.
-    let worst = measure(true);
-    assert!(worst < Duration::from_secs(2), "{worst:?}");
+    measure(true);
 }
