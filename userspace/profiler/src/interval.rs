@@ -49,6 +49,11 @@ impl Interval {
         *self.counts.entry(key).or_default() += count;
     }
 
+    /// Samples added so far.
+    pub(crate) fn samples(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
     /// The profiles of this interval until now, and how many samples are in them and were left out by `only`.
     pub(crate) fn batch(&self, sources: &Sources<'_>) -> (ProfileBatch, u64) {
         let end_unix_ns = unix_ns().max(self.start_unix_ns + 1);

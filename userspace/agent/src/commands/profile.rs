@@ -84,9 +84,10 @@ async fn wait(duration: Duration, profiler: &Profiler) -> anyhow::Result<()> {
         }
         if terminal {
             let done = started.elapsed().as_secs();
-            let delivered = profiler.ticks().delivered;
+            let ticks = profiler.ticks();
+            let samples = ticks.delivered + ticks.pending;
             let mut err = std::io::stderr().lock();
-            write!(err, "\r\x1b[Kprofiling, {done} of {} s, {delivered} samples", duration.as_secs())?;
+            write!(err, "\r\x1b[Kprofiling, {done} of {} s, {samples} samples", duration.as_secs())?;
             err.flush()?;
         }
     }
@@ -158,7 +159,7 @@ mod tests {
     #[test]
     fn the_account_names_every_loss_and_the_share_delivered() {
         let lost = vec![("ring_full", 1), ("other", 0), ("filtered", 500)];
-        let text = account(&Ticks { counted: 700, idle: 100, delivered: 99, lost });
+        let text = account(&Ticks { counted: 700, idle: 100, delivered: 99, pending: 0, lost });
         assert!(text.contains("99  99.00 % of the rest\n"), "{text}");
         assert!(text.contains("lost: ring_full") && text.contains("of other processes        500"), "{text}");
         assert!(!text.contains("lost: other") && !text.contains("lost: filtered"), "{text}");

@@ -207,6 +207,7 @@ impl Session {
     }
 
     fn publish(&mut self) {
+        self.delivered.pending = self.interval.samples();
         let counters = self.sampler.counters();
         let ticks =
             Ticks::account(self.clock.ticks_counted(), self.clock.ticks_idle(), &counters, self.delivered);

@@ -9,6 +9,8 @@ pub struct Ticks {
     pub counted: u64,
     /// Samples that reached a profile.
     pub delivered: u64,
+    /// Samples that left the kernel and wait for the end of their interval; 0 after the last push.
+    pub pending: u64,
     /// Ticks on an idle CPU: those that found it idle, and those that the idle CPU did not take.
     pub idle: u64,
     /// The rest, by reason; only reasons that occurred.
@@ -19,6 +21,8 @@ pub struct Ticks {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Delivered {
     pub(crate) samples: u64,
+    /// In the unfinished interval.
+    pub(crate) pending: u64,
     /// Left out because only one process or container was asked for.
     pub(crate) filtered: u64,
     /// Counted under a stack whose frames are not known.
@@ -50,7 +54,13 @@ impl Ticks {
                 .map(|counter| (counter.name(), of(counter))),
         );
         lost.retain(|(_, count)| *count > 0);
-        Self { counted, delivered: delivered.samples, idle: of(Counter::Idle) + idle_not_taken, lost }
+        Self {
+            counted,
+            delivered: delivered.samples,
+            pending: delivered.pending,
+            idle: of(Counter::Idle) + idle_not_taken,
+            lost,
+        }
     }
 }
 
@@ -74,7 +84,7 @@ mod tests {
             (Counter::Counted, 790),
             (Counter::RingFull, 10),
         ]);
-        let delivered = Delivered { samples: 785, filtered: 3, without_stack: 2 };
+        let delivered = Delivered { samples: 780, pending: 5, filtered: 3, without_stack: 2 };
         let ticks = Ticks::account(1000, 150, &counters, delivered);
         assert_eq!(ticks.idle, 150);
         assert_eq!(
@@ -82,7 +92,7 @@ mod tests {
             [("ticks_missed", 50), ("without_stack", 2), ("filtered", 3), ("ring_full", 10)]
         );
         let lost: u64 = ticks.lost.iter().map(|(_, count)| count).sum();
-        assert_eq!(ticks.counted, ticks.delivered + ticks.idle + lost);
+        assert_eq!(ticks.counted, ticks.delivered + ticks.pending + ticks.idle + lost);
     }
 
     #[test]
