@@ -36,28 +36,36 @@ fn a_process_that_lived_150_ms_has_its_name_and_its_functions() -> Result<()> {
     let describe = || pprof::describe(lives.iter().flatten());
     let named = |stack: &&pprof::Stack| stack.has("burn_here") && stack.has("main");
     for (pid, stacks) in pids.iter().zip(&lives) {
-        let found = pprof::samples(stacks.iter().filter(named));
-        ensure!(found >= 2, "{found} samples of {pid} with functions:\n{}", describe());
+        let (all, found) = (pprof::samples(stacks.iter()), pprof::samples(stacks.iter().filter(named)));
+        // A life that hardly got a CPU proves nothing.
+        ensure!(
+            all < 4 || found * 2 > all,
+            "{found} of {all} samples of {pid} with functions:\n{}",
+            describe()
+        );
     }
     let mut user = lives.iter().flatten().filter(|stack| stack.leaf() == "burn_here");
     ensure!(user.all(|stack| stack.process_name() == "mayfly"), "{}", describe());
     let all = pprof::samples(lives.iter().flatten());
     let with_functions = pprof::samples(lives.iter().flatten().filter(named));
+    // 150 ms are 14 ticks when the machine has nothing else to do.
+    ensure!(with_functions >= 3 * LIVES as u64, "{with_functions} with functions:\n{}", describe());
     ensure!(with_functions * 10 >= all * 8, "{with_functions} of {all} with functions:\n{}", describe());
     Ok(())
 }
 
-/// Both images have the same process id, the same name and the same addresses.
+/// Both images have the same process id, the same name and the same addresses: static programs, loaded where they
+/// were linked, that differ in the name of one function only.
 #[test]
 fn what_a_process_ran_before_an_exec_is_told_from_what_it_ran_after() -> Result<()> {
-    let flags = |define| [FLAGS.as_slice(), &[define]].concat();
+    let flags = |define| [FLAGS.as_slice(), &["-static", define]].concat();
     let before = Program::compile_as("changeling", "burn.c", &flags("-DFUNCTION=burn_before"))?;
     let after = Program::compile_as("changeling", "burn.c", &flags("-DFUNCTION=burn_after_"))?;
     let output = before.dir().join("p.pb.gz");
     let mut profiler = kovar::start_profile(4, &output)?;
     kovar::wait_sampling(&mut profiler)?;
     let mut command = Command::new(before.path());
-    command.arg("700").arg(after.path()).arg("700");
+    command.arg("150").arg(after.path()).arg("700");
     let process = Process::start(command)?;
     let pid = process.pid();
     process.finish(LIMIT)?.success()?;
@@ -65,14 +73,15 @@ fn what_a_process_ran_before_an_exec_is_told_from_what_it_ran_after() -> Result<
 
     let profile = Profile::read(&output)?;
     let describe = || pprof::describe(profile.of_pid(pid));
-    for (function, program) in [("burn_before", &before), ("burn_after_", &after)] {
+    for (function, program, expected) in [("burn_before", &before, 3..=20), ("burn_after_", &after, 20..=75)]
+    {
         let path = program.path().to_string_lossy();
         let is_own = |stack: &&pprof::Stack| {
             stack.frames.iter().any(|frame| frame.name == function && frame.mapping == path)
         };
         let found = pprof::samples(profile.of_pid(pid).filter(is_own));
-        // 700 ms are 68 ticks when the machine has nothing else to do.
-        ensure!((20..=75).contains(&found), "{found} samples in {function} of {path}:\n{}", describe());
+        // 150 ms are 15 ticks and 700 ms are 68 when the machine has nothing else to do.
+        ensure!(expected.contains(&found), "{found} samples in {function} of {path}:\n{}", describe());
     }
     let both = profile.of_pid(pid).find(|stack| stack.has("burn_before") && stack.has("burn_after_"));
     ensure!(both.is_none(), "{}", describe());

@@ -1,6 +1,6 @@
-// Starts short busy processes one after another, each under a name of its own.
+// Starts short busy processes one after another under a thousand names, one for each.
 //
-//     names [SECONDS [BUSY_MS]]      (10 seconds and 2 milliseconds each when not given)
+//     names [SECONDS [FIRST]]      (10 seconds and the names from name-0 on when not given)
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { NAMES = 1000, BUSY_US = 2000 };
+
 static double now_s(clockid_t clock)
 {
     struct timespec now;
@@ -16,25 +18,25 @@ static double now_s(clockid_t clock)
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-static void be_busy(unsigned number, double busy_s)
+static void be_busy(long number)
 {
     char name[16];
-    snprintf(name, sizeof name, "name-%u", number);
+    snprintf(name, sizeof name, "name-%ld", number);
     prctl(PR_SET_NAME, name);
-    while (now_s(CLOCK_PROCESS_CPUTIME_ID) < busy_s) {
+    while (now_s(CLOCK_PROCESS_CPUTIME_ID) < BUSY_US / 1e6) {
     }
 }
 
 int main(int argc, char **argv)
 {
     double end_s = now_s(CLOCK_MONOTONIC) + (argc > 1 ? atof(argv[1]) : 10);
-    double busy_s = (argc > 2 ? atof(argv[2]) : 2) / 1000;
-    for (unsigned number = 0; now_s(CLOCK_MONOTONIC) < end_s; number++) {
+    long first = argc > 2 ? atol(argv[2]) : 0;
+    for (long round = 0; now_s(CLOCK_MONOTONIC) < end_s; round++) {
         pid_t pid = fork();
         if (pid < 0)
             return 1;
         if (pid == 0) {
-            be_busy(number, busy_s);
+            be_busy(first + round % NAMES);
             _exit(0);
         }
         if (waitpid(pid, NULL, 0) != pid)
