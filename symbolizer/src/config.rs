@@ -9,10 +9,12 @@ const MIB: u64 = 1024 * 1024;
 pub struct Config {
     /// Where `/proc` is mounted. Default `/proc`.
     pub proc: PathBuf,
-    /// A file whose `.symtab`, `.dynsym`, their strings and unpacked `.gnu_debugdata` exceed this has no
-    /// names. Reading symbols costs up to a third of it in anonymous memory while the file is open. Default
-    /// 192 MiB.
+    /// A file whose `.symtab`, `.dynsym` and their strings exceed this has no names. Reading symbols costs up
+    /// to a third of it in anonymous memory while the file is open. Default 192 MiB.
     pub symbol_bytes_max: u64,
+    /// A file without `.symtab` whose unpacked `.gnu_debugdata` exceeds this has no names: the reader cannot be
+    /// told to leave it packed. All of it becomes anonymous memory while the file is open. Default 16 MiB.
+    pub minidebug_bytes_max: u64,
     /// A file whose `.debug_*` sections exceed this is named from its symbols alone, without lines and
     /// inlined calls; 0 turns debug information off. Reading it costs, while the file is open, 0.6 times its
     /// size in anonymous memory for a hundred addresses all over the program and 1.3 times for thousands. Default 64 MiB.
@@ -24,8 +26,8 @@ pub struct Config {
     pub cache_idle_ms: u64,
     /// Opened files are let go when one more than this many is needed. Default 16.
     pub open_executables_max: usize,
-    /// Opened files are let go when one more would make a third of their symbols and all of their debug
-    /// information exceed this; a single file is limited by the settings above. Default 64 MiB.
+    /// Opened files are let go when one more would make a third of their symbols, all of their unpacked
+    /// `.gnu_debugdata` and all of their debug information exceed this; a single file is limited by the settings above. Default 64 MiB.
     pub open_bytes_max: u64,
     /// Perf maps kept, in processes; the least recently used goes. Default 64.
     pub perf_map_processes_max: usize,
@@ -42,6 +44,7 @@ impl Default for Config {
         Self {
             proc: PathBuf::from("/proc"),
             symbol_bytes_max: 192 * MIB,
+            minidebug_bytes_max: 16 * MIB,
             debug_bytes_max: 64 * MIB,
             inflated_bytes_max: 32 * MIB,
             cache_idle_ms: 5_000,

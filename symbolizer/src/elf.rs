@@ -101,12 +101,14 @@ impl Elf {
         if !layout.has_names() {
             return Err(Reason::NoSymbol);
         }
-        if executable.symbol_bytes > self.config.symbol_bytes_max {
+        if layout.symbol_bytes.max(executable.symbol_bytes) > self.config.symbol_bytes_max {
             return Err(Reason::TooLarge);
         }
-        let symbol_bytes = layout.symbol_bytes_unpacked(&executable.file, self.config.symbol_bytes_max)?;
+        let unpacked_bytes =
+            layout.symbol_bytes_unpacked(&executable.file, self.config.minidebug_bytes_max)?;
         let debug = self.debug_usable(executable, &layout, stats);
-        let bytes = symbol_bytes / SYMBOL_BYTES_PER_MEMORY_BYTE + if debug { layout.debug_bytes } else { 0 };
+        let debug_bytes = if debug { layout.debug_bytes } else { 0 };
+        let bytes = layout.symbol_bytes / SYMBOL_BYTES_PER_MEMORY_BYTE + unpacked_bytes + debug_bytes;
         let open_bytes: u64 = self.opened.values().map(|opened| opened.bytes).sum();
         let full = self.opened.len() >= self.config.open_executables_max
             || open_bytes.saturating_add(bytes) > self.config.open_bytes_max;

@@ -73,7 +73,8 @@ pub struct Layout {
     /// The file names another one that holds (part of) its debug information. Such a name comes from inside
     /// an untrusted file and would be looked up among the host's files.
     refers_to_other_file: bool,
-    has_symtab: bool,
+    /// The first of the name, which is the one that is read, may be there and empty.
+    symtab: Option<Section>,
     minidebug: Option<Section>,
 }
 
@@ -107,7 +108,7 @@ impl Layout {
 
     /// Whether there is anything that could name an address.
     pub fn has_names(&self) -> bool {
-        self.symbol_bytes > 0 || self.debug_bytes > 0 || self.minidebug.is_some()
+        self.symbol_bytes > 0 || self.debug_bytes > 0 || self.minidebug_used().is_some()
     }
 
     /// Unpacks the compressed sections without keeping them: whether each is as large as it claims.
@@ -119,7 +120,7 @@ impl Layout {
         })
     }
 
-    /// Symbols in memory: the tables, and what `.gnu_debugdata` unpacks to where it stands for `.symtab`.
+    /// What `.gnu_debugdata` unpacks to where it stands for `.symtab`, else 0.
     ///
     /// # Errors
     /// [`Reason::TooLarge`] beyond `bytes_max`, [`Reason::Unreadable`] when it cannot be unpacked.
@@ -128,12 +129,16 @@ impl Layout {
         file: &(impl ReadAt + ?Sized),
         bytes_max: u64,
     ) -> Result<u64, Reason> {
-        let room = bytes_max.checked_sub(self.symbol_bytes).ok_or(Reason::TooLarge)?;
-        let Some(section) = self.minidebug.filter(|_| !self.has_symtab) else { return Ok(self.symbol_bytes) };
+        let Some(section) = self.minidebug_used() else { return Ok(0) };
         let decoder =
             Stream::new_stream_decoder(XZ_MEMORY_BYTES_MAX, 0).map_err(|_unusable| Reason::Unreadable)?;
         let stream = Stretch { file, section };
-        Ok(self.symbol_bytes + measure(XzDecoder::new_stream(BufReader::new(stream), decoder), room)?)
+        measure(XzDecoder::new_stream(BufReader::new(stream), decoder), bytes_max)
+    }
+
+    fn minidebug_used(&self) -> Option<Section> {
+        let symtab = self.symtab.is_some_and(|symtab| symtab.bytes > 0);
+        self.minidebug.filter(|minidebug| minidebug.bytes > 0 && !symtab)
     }
 
     fn add(
@@ -143,15 +148,20 @@ impl Layout {
         name: &[u8],
         section: SectionHeader,
     ) -> Result<(), Reason> {
+        let held =
+            if section.kind == SHT_NOBITS { Section { bytes: 0, ..section.place } } else { section.place };
+        match name {
+            b".symtab" => drop(self.symtab.get_or_insert(held)),
+            b".gnu_debugdata" => drop(self.minidebug.get_or_insert(held)),
+            _ => {}
+        }
         if section.kind == SHT_NOBITS {
             return Ok(());
         }
         match name {
             b".symtab" | b".strtab" | b".dynsym" | b".dynstr" => {
                 self.symbol_bytes = self.symbol_bytes.saturating_add(section.place.bytes);
-                self.has_symtab |= name == b".symtab" && section.place.bytes > 0;
             }
-            b".gnu_debugdata" if section.place.bytes > 0 => self.minidebug = Some(section.place),
             b".gnu_debuglink" | b".gnu_debugaltlink" | b".debug_sup" => self.refers_to_other_file = true,
             _ if name.starts_with(b".debug_") && section.flags & SHF_COMPRESSED != 0 => {
                 self.add_compressed(file, header, section.place)?;

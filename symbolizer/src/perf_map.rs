@@ -243,9 +243,6 @@ impl PerfMaps {
             Err(_) => return (None, Some(Err(Reason::Unreadable))),
         };
         let Ok(metadata) = file.metadata() else { return (None, Some(Err(Reason::Unreadable))) };
-        if !metadata.is_file() {
-            return (None, Some(Err(Reason::Unreadable)));
-        }
         let version =
             (metadata.dev(), metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec());
         if seen == Some(version) {
@@ -294,21 +291,23 @@ fn namespace_pid(proc: &Path, pid: u32) -> io::Result<u32> {
 }
 
 /// Opens the map inside the process's root. Links in the container's own files lead to files of the container
-/// only, and whatever stands in the place of the file is never waited for.
+/// only, and what is no regular file is only looked at: opening a device or a fifo may have effects.
+///
+/// # Errors
+/// What the kernel says, and `InvalidInput` for what is no regular file.
 fn open_map(proc: &Path, pid: u32) -> io::Result<File> {
     let root = fs::OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
         .open(proc.join(pid.to_string()).join("root"))?;
     let path = CString::new(format!("tmp/perf-{}.map", namespace_pid(proc, pid)?))?;
-    let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY;
     // SAFETY: all zeros is a valid open_how.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = flags as u64;
+    how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
     how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
     // SAFETY: a directory descriptor that lives through the call, a NUL-terminated path and an open_how with
     // its own size.
-    let mut fd = unsafe {
+    let fd = unsafe {
         libc::syscall(
             libc::SYS_openat2,
             root.as_raw_fd(),
@@ -317,20 +316,15 @@ fn open_map(proc: &Path, pid: u32) -> io::Result<File> {
             size_of::<libc::open_how>(),
         )
     };
-    let error = io::Error::last_os_error();
-    if fd < 0 && matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) {
-        // Before Linux 5.6, or forbidden by a seccomp filter.
-        // SAFETY: as above.
-        let plain = unsafe { libc::openat(root.as_raw_fd(), path.as_ptr(), flags | libc::O_NOFOLLOW) };
-        fd = plain.into();
-    } else if fd < 0 {
-        return Err(error);
-    }
-    match i32::try_from(fd) {
+    let place = match i32::try_from(fd) {
         // SAFETY: a new descriptor that nobody else owns.
-        Ok(fd) if fd >= 0 => Ok(unsafe { File::from_raw_fd(fd) }),
-        _ => Err(io::Error::last_os_error()),
+        Ok(fd) if fd >= 0 => unsafe { File::from_raw_fd(fd) },
+        _ => return Err(io::Error::last_os_error()),
+    };
+    if !place.metadata()?.is_file() {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
     }
+    File::open(format!("/proc/self/fd/{}", place.as_raw_fd()))
 }
 
 #[cfg(test)]

@@ -8,6 +8,9 @@ pub struct Stats {
     pub resolved: u64,
     /// By [`Reason::index`].
     pub unresolved: [u64; Reason::ALL.len()],
+    /// 1 while the symbolizer's thread runs, 0 when it ended and nothing more will be named. A resolver on the
+    /// caller's own thread leaves it 0.
+    pub thread_alive_now: u64,
     /// Jobs refused because the queue was full or the job too large.
     pub queue_full: u64,
     /// ELF files mapped and read.

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::query::{Frame, Query, Reason, Resolved};
@@ -15,6 +15,9 @@ use crate::stats::Stats;
 
 /// Nested debug information is read recursively; untouched stack takes no memory.
 const STACK_BYTES: usize = 16 * 1024 * 1024;
+/// A thread still at work then, on a file system that does not answer, is left to itself.
+const END_WAIT_MAX: Duration = Duration::from_secs(2);
+const END_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 type Job = (u64, Vec<Query>);
 type Answer = (u64, Vec<Resolved>);
@@ -81,30 +84,49 @@ impl Symbolizer {
     }
 
     /// Waits at most `wait` for the first answer, then takes all that is there, in the order of the jobs.
+    /// Waits `wait` out when the thread has ended, so that callers in a loop do not spin: see [`Self::is_alive`].
     pub fn completed(&self, wait: Duration) -> Vec<Answer> {
         let Some(answers) = &self.answers else { return Vec::new() };
+        let deadline = Instant::now() + wait;
         let answers = lock(answers);
-        let mut taken: Vec<Answer> = answers.recv_timeout(wait).into_iter().collect();
-        if !taken.is_empty() {
-            taken.extend(answers.try_iter());
-        }
+        let mut taken = match answers.recv_timeout(wait) {
+            Ok(answer) => vec![answer],
+            Err(RecvTimeoutError::Timeout) => return Vec::new(),
+            Err(RecvTimeoutError::Disconnected) => {
+                drop(answers);
+                thread::sleep(deadline.saturating_duration_since(Instant::now()));
+                return Vec::new();
+            }
+        };
+        taken.extend(answers.try_iter());
         taken.into_iter().map(|(token, resolved)| (token, copied(&resolved))).collect()
+    }
+
+    /// Whether the thread runs; when it does not, no job is taken any more.
+    pub fn is_alive(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
     /// As of the last job done.
     pub fn metrics(&self) -> Stats {
-        Stats { queue_full: *lock(&self.queue_full), ..*lock(&self.shared) }
+        let thread_alive_now = u64::from(self.is_alive());
+        Stats { thread_alive_now, queue_full: *lock(&self.queue_full), ..*lock(&self.shared) }
     }
 }
 
 impl Drop for Symbolizer {
-    /// Jobs still queued are dropped; the one being worked on is finished first.
+    /// Jobs still queued are dropped; the one being worked on is waited for, 2 s at most.
     fn drop(&mut self) {
         self.jobs = None;
         self.answers = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
+        let Some(thread) = self.thread.take() else { return };
+        let deadline = Instant::now() + END_WAIT_MAX;
+        while !thread.is_finished() && Instant::now() < deadline {
+            thread::sleep(END_POLL_INTERVAL);
+        }
+        if !thread.is_finished() {
+            tracing::warn!("the symbolizer thread is still at work and left to itself");
+        } else if thread.join().is_err() {
             tracing::error!("the symbolizer thread panicked");
         }
     }
@@ -160,4 +182,67 @@ fn copied(resolved: &[Resolved]) -> Vec<Resolved> {
 /// A counter is as good after a panic as before.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, OpenOptions};
+    use std::os::unix::fs::OpenOptionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_ended_is_seen_and_does_not_make_callers_spin() {
+        let mut symbolizer = Symbolizer::spawn(Config::default()).unwrap();
+        assert!(symbolizer.is_alive());
+        assert_eq!(symbolizer.metrics().thread_alive_now, 1);
+        // Ends the thread from outside: only the sender it waits for is gone.
+        symbolizer.jobs = None;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while symbolizer.is_alive() && Instant::now() < deadline {
+            thread::yield_now();
+        }
+        assert_eq!(symbolizer.metrics().thread_alive_now, 0);
+        let (start, wait) = (Instant::now(), Duration::from_millis(50));
+        assert!(symbolizer.completed(wait).is_empty());
+        assert!(start.elapsed() >= wait);
+        assert!(symbolizer.submit(1, Vec::new()).is_err());
+    }
+
+    #[test]
+    fn dropping_does_not_wait_for_a_read_that_never_ends() {
+        let proc = tempfile::tempdir().unwrap();
+        let stat = proc.path().join("1/stat");
+        fs::create_dir(proc.path().join("1")).unwrap();
+        let path = std::ffi::CString::new(stat.to_str().unwrap()).unwrap();
+        // SAFETY: a NUL-terminated path.
+        assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+        let config = Config { proc: proc.path().into(), ..Config::default() };
+        let symbolizer = Symbolizer::spawn(config).unwrap();
+        symbolizer.submit(1, vec![Query::Jit { pid: 1, address: 1 }]).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        // Succeeds once the thread has opened the fifo, which then reads for as long as the writer is held.
+        let writer = loop {
+            match OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&stat) {
+                Ok(writer) => break writer,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            thread::yield_now();
+        };
+        let shared = Arc::downgrade(&symbolizer.shared);
+        let (dropped, done) = sync_channel(1);
+        let dropping = thread::spawn(move || {
+            drop(symbolizer);
+            dropped.send(()).unwrap();
+        });
+        let in_time = done.recv_timeout(END_WAIT_MAX + Duration::from_secs(20));
+        let still_reading = shared.strong_count() == 1;
+        drop(writer);
+        dropping.join().unwrap();
+        while shared.strong_count() > 0 && Instant::now() < deadline + Duration::from_secs(30) {
+            thread::yield_now();
+        }
+        assert!(in_time.is_ok() && still_reading);
+        assert_eq!(shared.strong_count(), 0, "the thread left to itself ends when it can");
+    }
 }

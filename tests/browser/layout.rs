@@ -8,6 +8,8 @@ use crate::{Browser, Collector, pictures};
 
 pub(crate) const LAPTOP: (u32, u32) = (1440, 900);
 pub(crate) const PHONE: (u32, u32) = (390, 844);
+/// Two lines.
+const RANGE_TEXT_PX_MAX: u64 = 48;
 
 #[test]
 fn nothing_is_cut_off_on_a_laptop_or_a_phone() -> Result<()> {
@@ -25,6 +27,8 @@ fn nothing_is_cut_off_on_a_laptop_or_a_phone() -> Result<()> {
         ensure!(outside == Value::Array(Vec::new()), "at {width} outside the window: {outside}");
         let graph = browser.script("return document.querySelector('#flamegraph').clientWidth", &[])?;
         ensure!(graph.as_u64() > Some(u64::from(width) / 3), "the flame graph is {graph} wide at {width}");
+        let text = browser.script("return document.querySelector('#range-text').offsetHeight", &[])?;
+        ensure!(text.as_u64() <= Some(RANGE_TEXT_PX_MAX), "the range in words is {text} high at {width}");
     }
     browser.finish()?;
     drop(collector);

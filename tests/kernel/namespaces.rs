@@ -4,11 +4,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use tests::host::find_program;
+use tests::kovar;
 use tests::pprof::{self, Profile};
 use tests::process::Process;
 use tests::program::Program;
-use tests::host::find_program;
-use tests::kovar;
 use tests::skip::skip;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -41,7 +41,9 @@ fn only_processes_of_its_own_pid_namespace_are_looked_up_in_proc() -> Result<()>
     ensure!(!inside.is_empty() && !outside.is_empty(), "{}", pprof::describe(profile.stacks.iter()));
     ensure!(inside.iter().any(|stack| stack.has("burn_here")), "{}", pprof::describe(inside.iter()));
     // Out of sight: its user frames have no names, and above all not those of a process inside.
-    let named = |stack: &pprof::Stack| stack.frames.iter().any(|frame| !frame.is_kernel() && frame.name != "[unknown]");
+    let named = |stack: &pprof::Stack| {
+        stack.frames.iter().any(|frame| !frame.is_kernel() && frame.name != "[unknown]")
+    };
     ensure!(!outside.iter().any(named), "{}", pprof::describe(outside.iter()));
     Ok(())
 }

@@ -10,7 +10,6 @@ pub struct Offsets {
     pub task_start_time: u32,
     pub task_self_exec_id: u32,
     pub task_comm: u32,
-    pub task_mm: u32,
     pub task_cgroups: u32,
     /// `css_set.subsys[perf_event_cgrp_id]`: the array's offset plus 8 bytes an index.
     pub css_set_perf_event: u32,
@@ -30,8 +29,6 @@ pub struct Offsets {
     pub upid_bytes: u32,
     /// `pid_namespace.ns.inum`.
     pub pid_namespace_inum: u32,
-    /// Keeps the size a multiple of 8.
-    pub reserved: u32,
 }
 
 /// `Settings::cgroup`: cgroup facts are missing, the cgroup id stays 0.
@@ -61,7 +58,7 @@ pub struct Settings {
     pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<Offsets>() == 88);
+const _: () = assert!(size_of::<Offsets>() == 80);
 const _: () = assert!(size_of::<Settings>() == 32);
 
 #[cfg(feature = "user")]

@@ -67,13 +67,17 @@ fn walk(leaf: u64, names: &mut [[u8; CGROUP_NAME_BYTES_MAX]; CGROUP_LEVELS_MAX])
             return levels;
         };
         // SAFETY: writes at most the slot's length; the helper checks the source address.
-        unsafe {
+        let read = unsafe {
             bpf_probe_read_kernel_str(
                 slot.as_mut_ptr().cast(),
                 CGROUP_NAME_BYTES_MAX as u32,
                 (name as usize) as *const _,
             )
         };
+        // The slot still holds a name of another cgroup.
+        if read < 0 {
+            return levels;
+        }
         levels += 1;
         node = parent;
     }

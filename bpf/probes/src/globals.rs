@@ -9,7 +9,6 @@ static OFFSETS: Offsets = Offsets {
     task_start_time: 0,
     task_self_exec_id: 0,
     task_comm: 0,
-    task_mm: 0,
     task_cgroups: 0,
     css_set_perf_event: 0,
     css_set_dfl_cgrp: 0,
@@ -25,7 +24,6 @@ static OFFSETS: Offsets = Offsets {
     upid_ns: 0,
     upid_bytes: 0,
     pid_namespace_inum: 0,
-    reserved: 0,
 };
 
 #[unsafe(no_mangle)]

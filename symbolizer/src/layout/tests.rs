@@ -62,3 +62,48 @@ fn headers_beyond_all_measure_are_refused_before_memory_is_taken() {
     foreign[5] = 3 - foreign[5];
     assert_eq!(parse(&foreign[..]), Err(Reason::NotElf));
 }
+
+#[test]
+fn the_section_that_is_measured_is_the_one_that_will_be_unpacked() {
+    let mut encoder = xz2::write::XzEncoder::new(Vec::new(), 1);
+    encoder.write_all(&vec![0; 1 << 20]).unwrap();
+    let stream = encoder.finish().unwrap();
+    let section = |kind, bytes| {
+        let place = Section { offset: 0, bytes };
+        SectionHeader { name: 0, kind, flags: 0, place, link: 0, info: 0 }
+    };
+    let mut elf = [0; 64];
+    elf[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+    elf[16] = 2;
+    let header = Header::parse(&elf[..]).unwrap();
+    let packed = stream.len() as u64;
+    let layout = |sections: &[(&[u8], u32, u64)]| {
+        let mut layout = Layout::default();
+        for &(name, kind, bytes) in sections {
+            layout.add(&stream[..], &header, name, section(kind, bytes)).unwrap();
+        }
+        layout
+    };
+    let (minidebug, symtab): (&[u8], &[u8]) = (b".gnu_debugdata", b".symtab");
+    let unpacked = [
+        layout(&[(minidebug, 1, packed)]),
+        layout(&[(minidebug, 1, packed), (minidebug, 1, 0)]),
+        layout(&[(symtab, 2, 0), (minidebug, 1, packed), (symtab, 2, 24)]),
+        layout(&[(symtab, SHT_NOBITS, 24), (symtab, 2, 24), (minidebug, 1, packed)]),
+    ];
+    for layout in unpacked {
+        assert_eq!(layout.symbol_bytes_unpacked(&stream[..], 1 << 20), Ok(1 << 20), "{layout:?}");
+        assert_eq!(
+            layout.symbol_bytes_unpacked(&stream[..], (1 << 20) - 1),
+            Err(Reason::TooLarge),
+            "{layout:?}"
+        );
+    }
+    let unused = [
+        layout(&[(minidebug, 1, packed), (symtab, 2, 24)]),
+        layout(&[(minidebug, SHT_NOBITS, packed), (minidebug, 1, packed)]),
+    ];
+    for layout in unused {
+        assert_eq!(layout.symbol_bytes_unpacked(&stream[..], 1), Ok(0), "{layout:?}");
+    }
+}

@@ -123,6 +123,30 @@ fn a_fifo_in_place_of_the_file_is_refused_at_once() {
 }
 
 #[test]
+fn what_is_no_regular_file_is_never_really_opened() {
+    let proc = proc_with_process(55);
+    let _listener = std::os::unix::net::UnixListener::bind(map_path(proc.path())).unwrap();
+    assert_eq!(File::open(map_path(proc.path())).unwrap_err().raw_os_error(), Some(libc::ENXIO));
+    let refused = open_map(proc.path(), PID).unwrap_err();
+    assert_eq!((refused.kind(), refused.raw_os_error()), (io::ErrorKind::InvalidInput, None));
+}
+
+#[test]
+fn a_directory_that_is_a_link_cannot_lead_out_of_the_processs_root() {
+    let proc = proc_with_process(55);
+    let outside = proc.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("perf-7.map"), "100 10 secret\n").unwrap();
+    let tmp = proc.path().join(format!("{PID}/root/tmp"));
+    fs::remove_dir(&tmp).unwrap();
+    for target in [outside.as_path(), Path::new("../../outside")] {
+        symlink(target, &tmp).unwrap();
+        assert!(tmp.join("perf-7.map").is_file() && open_map(proc.path(), PID).is_err(), "{target:?}");
+        fs::remove_file(&tmp).unwrap();
+    }
+}
+
+#[test]
 fn a_link_cannot_lead_out_of_the_processs_root() {
     let proc = proc_with_process(55);
     let outside = proc.path().join("outside");

@@ -79,15 +79,25 @@ fn symbols_packed_into_gnu_debugdata_are_found() {
     };
     let mini = program.directory.path().join("mini");
     run(objcopy.arg("--only-keep-debug").args([&program.path, &mini]));
+    let unpacked_bytes = fs::metadata(&mini).unwrap().len();
     run(xz.arg(&mini));
     run(strip.arg(&program.path));
     let section = format!(".gnu_debugdata={}", mini.with_extension("xz").display());
     run(Command::new("objcopy").args(["--add-section", &section]).arg(&program.path));
     let offset = program.offsets(" outer").start;
     assert_eq!(names(&resolve(&program.executable(), offset)), ["outer"]);
-    let config = Config { symbol_bytes_max: 2500, ..Config::default() };
+    let config = Config { minidebug_bytes_max: unpacked_bytes - 1, ..Config::default() };
     let limited = resolve_in(&mut Resolver::new(&config), &program.executable(), offset);
     assert_eq!(limited, Err(Reason::TooLarge), "unpacked size counts");
+    // Two files fit only where each takes less than what it unpacks to.
+    for (open_bytes_max, released) in [(2 * unpacked_bytes - 1, 1), (4 * unpacked_bytes, 0)] {
+        let config = Config { minidebug_bytes_max: unpacked_bytes, open_bytes_max, ..Config::default() };
+        let mut resolver = Resolver::new(&config);
+        for _ in 0..2 {
+            assert_eq!(names(&resolve_in(&mut resolver, &program.executable(), offset)), ["outer"]);
+        }
+        assert_eq!(resolver.stats().elf_released, released, "all that is unpacked is memory");
+    }
 }
 
 #[test]

@@ -324,7 +324,7 @@ fn read_capped(file: &Path, bytes_max: u64) -> Result<String, String> {
 }
 
 /// The host's own name; `None` when it is empty or cannot be read.
-fn hostname() -> Option<String> {
+pub(crate) fn hostname() -> Option<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }

@@ -75,7 +75,14 @@ pub(crate) fn outlet_problem(status: &OutletStatus, has_ended: bool, now_unix_ms
             (Duration::from_millis(ms) > SILENT_MAX)
                 .then(|| format!("{name}: takes nothing for {} s: {last_error}", ms / 1000))
         }
-        OutletState::Working | OutletState::Stopped => None,
+        OutletState::Working => {
+            let (first_unix_ms, newest_unix_ms) = status.drops_unix_ms?;
+            let ms = u64::try_from(newest_unix_ms.saturating_sub(first_unix_ms)).unwrap_or(0);
+            let error = status.last_error.as_deref().unwrap_or("no reason given");
+            (Duration::from_millis(ms) >= SILENT_MAX)
+                .then(|| format!("{name}: refuses every record for {} s: {error}", ms / 1000))
+        }
+        OutletState::Stopped => None,
     }
 }
 
@@ -135,6 +142,7 @@ mod tests {
             url: "http://a".into(),
             state: OutletState::Retrying { since_unix_ms: 1000, last_error: "refused".into() },
             last_error: None,
+            drops_unix_ms: None,
             sent: Default::default(),
             dropped: Vec::new(),
             pending: Default::default(),
@@ -145,5 +153,13 @@ mod tests {
         let working = OutletStatus { state: OutletState::Working, ..status };
         assert_eq!(outlet_problem(&working, false, 63_000), None);
         assert!(outlet_problem(&working, true, 0).expect("a problem").contains("has ended"));
+        let drops = |newest_unix_ms| OutletStatus {
+            last_error: Some("HTTP 400: no".into()),
+            drops_unix_ms: Some((1000, newest_unix_ms)),
+            ..working.clone()
+        };
+        assert_eq!(outlet_problem(&drops(1000), false, 900_000), None, "one bad record");
+        let text = outlet_problem(&drops(61_000), false, 63_000).expect("a problem");
+        assert_eq!(text, "destination a (http://a): refuses every record for 60 s: HTTP 400: no");
     }
 }

@@ -60,14 +60,20 @@ impl Kovar {
     }
 
     fn request(&self, method: &str, path: &str) -> (u16, String) {
+        let (status, _, body) = self.request_with(method, path, "host: kovar\r\n");
+        (status, body)
+    }
+
+    /// Status, header and body of the answer to a request with these lines in its header.
+    fn request_with(&self, method: &str, path: &str, lines: &str) -> (u16, String, String) {
         let mut stream = TcpStream::connect(self.address).expect("connected");
         stream.set_read_timeout(Some(WAIT_MAX)).expect("a timeout");
-        write!(stream, "{method} {path} HTTP/1.1\r\nhost: kovar\r\nconnection: close\r\n\r\n").expect("sent");
+        write!(stream, "{method} {path} HTTP/1.1\r\n{lines}connection: close\r\n\r\n").expect("sent");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");
         let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
-        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
-        (status, body)
+        let (header, body) = answer.split_once("\r\n\r\n").expect("a header");
+        (status, header.to_owned(), body.to_owned())
     }
 
     fn signal(&self, signal: i32) {
@@ -151,6 +157,25 @@ fn a_reload_applies_what_can_change_and_names_what_cannot() {
     kovar.signal(libc::SIGHUP);
     kovar.line("0 added, 0 changed, 1 removed");
     assert_eq!(kovar.request("GET", "/-/reload").0, 405);
+}
+
+#[test]
+fn a_page_of_another_site_can_neither_read_profiles_nor_reload() {
+    let kovar = Kovar::start("");
+    let rebound = "host: evil.example:12345\r\n";
+    for path in ["/", "/api/v1/status", "/api/v1/profile"] {
+        let (status, header, text) = kovar.request_with("GET", path, rebound);
+        assert!(status == 421 && text.contains("use the IP address"), "{path} {status} {text}");
+        assert!(header.contains("x-frame-options: DENY"), "{header}");
+        assert_eq!(kovar.request_with("GET", path, "host: 127.0.0.1:12345\r\n").0, 200);
+    }
+    for path in ["/-/ready", "/-/healthy", "/metrics"] {
+        let (status, header, _) = kovar.request_with("GET", path, rebound);
+        assert!(status == 200 && header.contains("x-content-type-options: nosniff"), "{path} {header}");
+    }
+    let lines = "host: localhost:12345\r\norigin: http://evil.example\r\n";
+    let (status, _, text) = kovar.request_with("POST", "/-/reload", lines);
+    assert!(status == 403 && text.contains("another site"), "{status} {text}");
 }
 
 #[test]

@@ -39,7 +39,6 @@ pub(crate) fn read() -> Result<Facts, Error> {
         task_start_time: required(&btf, "task_struct", &["start_time"])?,
         task_self_exec_id: required(&btf, "task_struct", &["self_exec_id"])?,
         task_comm: required(&btf, "task_struct", &["comm"])?,
-        task_mm: required(&btf, "task_struct", &["mm"])?,
         ..Offsets::default()
     };
     let cgroup_missing = cgroup_offsets(&btf, &mut offsets).err();

@@ -78,16 +78,19 @@ impl Clock {
                 self.close(cpu);
             }
         }
+        let mut first_error = None;
         for cpu in online {
-            if !self.events.contains_key(&cpu) {
+            if self.events.contains_key(&cpu) {
+                continue;
+            }
+            match self.open(cpu) {
+                Ok(()) => {}
                 // A CPU can go again between the two reads: the next round finds out.
-                match self.open(cpu) {
-                    Err(Error::System { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => {}
-                    other => other?,
-                }
+                Err(Error::System { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => {}
+                Err(error) => first_error = first_error.or(Some(error)),
             }
         }
-        Ok(())
+        first_error.map_or(Ok(()), Err)
     }
 
     /// Ticks that the descriptors counted since the start, on all CPUs.
@@ -139,12 +142,14 @@ impl Clock {
         let mut count = 0u64;
         // SAFETY: reads at most 8 bytes into a u64; with read_format 0 that is the whole answer.
         let got = unsafe { libc::read(event.fd.as_raw_fd(), (&raw mut count).cast(), mem::size_of::<u64>()) };
-        // An event whose CPU went offline reads as end of file (kernel/events/core.c, __perf_read).
         if got != mem::size_of::<u64>() as isize {
             return false;
         }
+        // A live event counts time, also while its CPU idles. One whose CPU was offline in between stays
+        // detached for good and shows its old count (kernel/events/core.c, perf_event_exit_cpu_context).
+        let advanced = count > event.counted_ns;
         event.counted_ns = count;
-        true
+        advanced
     }
 
     fn close(&mut self, cpu: u32) {

@@ -1,33 +1,36 @@
 //! Executable files: opened once while a process still maps them, held, shared by all their processes.
 
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::ops::Range;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::sync::Arc;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
-use object::{Endianness, ReadCache, ReadRef, elf};
 use symbolizer::Executable;
 
 use crate::mapping::{FileKey, Mapping};
 
+mod facts;
+
+pub use facts::{Facts, read_facts};
+
 /// Files held open; the oldest goes first, what was read from it stays.
 const FILES_MAX: usize = 4096;
-/// Longest build id taken; SHA-1's has 20 bytes.
-const BUILD_ID_BYTES_MAX: usize = 64;
-/// Sections and segments looked at in one file.
-const HEADERS_MAX: usize = 4096;
-/// Headers, notes and names read of one file; a sparse file may claim any number of them.
-const READ_BYTES_MAX: u64 = 4 << 20;
+/// Files with one build id are compared up to this size.
+const COMPARED_BYTES_MAX: u64 = 16 << 20;
+const COMPARED_STEP_BYTES: usize = 64 << 10;
 
 /// A file with what its headers say.
 #[derive(Debug)]
 pub(crate) struct Binary {
-    /// For the symbolizer.
-    pub(crate) executable: Arc<Executable>,
+    /// Unique among the executables of this process's life.
+    pub(crate) id: u64,
+    /// As its process sees it.
+    pub(crate) path: String,
+    pub(crate) build_id: Vec<u8>,
+    /// For the symbolizer; `None` once no process maps it, so that its file system can be let go.
+    executable: Mutex<Option<Arc<Executable>>>,
     /// The last component of the path.
     pub(crate) name: String,
     /// Executable segments: (file offset, bytes in the file, address at link time).
@@ -49,24 +52,20 @@ pub(crate) struct Binaries {
 
 #[derive(Debug)]
 struct Slot {
-    binary: Option<Arc<Binary>>,
+    binary: Arc<Binary>,
     inserted: u64,
 }
 
-/// What an executable's headers say of it.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// Empty when there is none.
-    pub build_id: Vec<u8>,
-    /// Bytes of `.symtab`, `.dynsym` and their string tables, as claimed.
-    pub symbol_bytes: u64,
-    /// Bytes of the `.debug_*` sections, as claimed.
-    pub debug_bytes: u64,
-    /// Executable segments: (file offset, bytes in the file, address at link time).
-    pub segments: Vec<(u64, u64, u64)>,
-}
-
 impl Binary {
+    /// The open file, while some process maps it.
+    pub(crate) fn open_file(&self) -> Option<Arc<Executable>> {
+        self.executable.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn close(&self) {
+        *self.executable.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// The address that a file offset has at link time, which a backend needs to symbolize later.
     pub(crate) fn link_address(&self, file_offset: u64) -> u64 {
         let segment = self
@@ -96,22 +95,18 @@ impl Binaries {
         key: FileKey,
     ) -> Option<Arc<Binary>> {
         if let Some(slot) = self.by_key.get(&(key, path.to_owned())) {
-            return slot.binary.clone();
+            return Some(Arc::clone(&slot.binary));
         }
-        let binary = match open_mapped(pid, mapping, path) {
-            Ok(file) => Some(self.add(file, path)),
-            Err(_) => {
-                self.unreadable += 1;
-                None
-            }
+        let Ok(file) = open_mapped(pid, mapping, path, key.inode) else {
+            self.unreadable += 1;
+            return None;
         };
+        let binary = self.add(file, path);
         self.make_room();
-        let slot = Slot { binary: binary.clone(), inserted: self.next_id };
-        // Only a file that is held keeps its inode from being used again.
-        if binary.is_some() {
-            self.by_key.insert((key, path.to_owned()), slot);
-        }
-        binary
+        // While the file is held its inode is not used again.
+        let slot = Slot { binary: Arc::clone(&binary), inserted: self.next_id };
+        self.by_key.insert((key, path.to_owned()), slot);
+        Some(binary)
     }
 
     /// The kernel's own library, the same in every 64-bit process.
@@ -128,21 +123,41 @@ impl Binaries {
         self.by_key.len()
     }
 
+    /// Closes files that no image maps any more; frames that were named keep their names.
+    pub(crate) fn retain(&mut self, in_use: impl Fn(u64) -> bool) {
+        let Self { by_key, by_build_id, .. } = self;
+        by_key.retain(|_, slot| {
+            let keep = in_use(slot.binary.id);
+            if !keep {
+                slot.binary.close();
+            }
+            keep
+        });
+        by_build_id.retain(|_, binary| binary.open_file().is_some());
+    }
+
+    /// A build id alone proves nothing, a container writes its own: two files are one only when every byte is.
     fn add(&mut self, file: File, path: &str) -> Arc<Binary> {
         let facts = read_facts(&file);
-        if let Some(known) = self.by_build_id.get(&facts.build_id) {
+        if let Some(known) = self.by_build_id.get(&facts.build_id)
+            && known.open_file().is_some_and(|executable| same_content(&executable.file, &file))
+        {
             return Arc::clone(known);
         }
         self.next_id += 1;
+        let executable = Executable {
+            id: self.next_id,
+            file,
+            path: path.to_owned(),
+            build_id: facts.build_id.clone(),
+            symbol_bytes: facts.symbol_bytes,
+            debug_bytes: facts.debug_bytes,
+        };
         let binary = Arc::new(Binary {
-            executable: Arc::new(Executable {
-                id: self.next_id,
-                file,
-                path: path.to_owned(),
-                build_id: facts.build_id.clone(),
-                symbol_bytes: facts.symbol_bytes,
-                debug_bytes: facts.debug_bytes,
-            }),
+            id: self.next_id,
+            path: path.to_owned(),
+            build_id: facts.build_id.clone(),
+            executable: Mutex::new(Some(Arc::new(executable))),
             name: path.rsplit('/').next().unwrap_or(path).to_owned(),
             segments: facts.segments,
         });
@@ -157,115 +172,69 @@ impl Binaries {
             return;
         }
         let oldest = self.by_key.iter().min_by_key(|(_, slot)| slot.inserted).map(|(key, _)| key.clone());
-        if let Some(binary) = oldest.and_then(|key| self.by_key.remove(&key)).and_then(|slot| slot.binary) {
-            self.by_build_id.remove(&binary.executable.build_id);
+        if let Some(slot) = oldest.and_then(|key| self.by_key.remove(&key)) {
+            slot.binary.close();
+            self.by_build_id.remove(&slot.binary.build_id);
             self.evicted += 1;
         }
     }
 }
 
+/// Whether two files hold the same bytes; large ones count as different, which only costs a second look.
+fn same_content(one: &File, other: &File) -> bool {
+    let bytes = |file: &File| file.metadata().map(|metadata| metadata.len()).unwrap_or(u64::MAX);
+    if bytes(one) != bytes(other) || bytes(one) > COMPARED_BYTES_MAX {
+        return false;
+    }
+    let (mut left, mut right) = (vec![0; COMPARED_STEP_BYTES], vec![0; COMPARED_STEP_BYTES]);
+    let mut offset = 0;
+    loop {
+        let (Ok(got), Ok(also)) = (one.read_at(&mut left, offset), other.read_at(&mut right, offset)) else {
+            return false;
+        };
+        if left[..got] != right[..also] {
+            return false;
+        }
+        if got == 0 {
+            return true;
+        }
+        offset += got as u64;
+    }
+}
+
 /// Through `map_files` a deleted file opens too, in whatever mount namespace it was; it wants
 /// CAP_CHECKPOINT_RESTORE. Otherwise by path in the process's own root.
-fn open_mapped(pid: u32, mapping: &Mapping, path: &str) -> io::Result<File> {
+fn open_mapped(pid: u32, mapping: &Mapping, path: &str, inode: u64) -> io::Result<File> {
     let map_file = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
-    match open_regular(&map_file) {
+    match open_regular(&map_file, None) {
         Ok(file) => Ok(file),
-        Err(_) => open_regular(&format!("/proc/{pid}/root{path}")),
+        // The path may lead elsewhere by now, or through a link of the container's: the inode tells.
+        Err(_) => open_regular(&format!("/proc/{pid}/root{path}"), Some(inode)),
     }
 }
 
-/// A fifo, device or directory in the file's place is refused without waiting for it.
-fn open_regular(path: &str) -> io::Result<File> {
+/// Looks before it opens: a fifo, device or directory in the file's place is never opened at all.
+fn open_regular(path: &str, inode: Option<u64>) -> io::Result<File> {
+    let found = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_CLOEXEC).open(path)?;
+    let metadata = found.metadata()?;
+    if !metadata.file_type().is_file() || inode.is_some_and(|inode| inode != metadata.ino()) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{path} is not the file that is mapped"),
+        ));
+    }
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    let kind = file.metadata()?.file_type();
-    if kind.is_file() && !kind.is_fifo() {
-        return Ok(file);
-    }
-    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{path} is not a regular file")))
-}
-
-/// What the headers say; nothing for a file that is no ELF or lies about itself.
-pub fn read_facts(file: &File) -> Facts {
-    let (cache, bytes_left) = (ReadCache::new(file), Cell::new(READ_BYTES_MAX));
-    let data = Limited { cache: &cache, bytes_left: &bytes_left };
-    match data.read_bytes_at(0, 5) {
-        Ok([0x7f, b'E', b'L', b'F', 2]) => facts::<elf::FileHeader64<Endianness>>(data),
-        Ok([0x7f, b'E', b'L', b'F', 1]) => facts::<elf::FileHeader32<Endianness>>(data),
-        _ => None,
-    }
-    .unwrap_or_default()
-}
-
-/// Refuses reads once [`READ_BYTES_MAX`] are used up; the cache alone would take as much memory as the file claims.
-#[derive(Debug, Clone, Copy)]
-struct Limited<'a> {
-    cache: &'a ReadCache<&'a File>,
-    bytes_left: &'a Cell<u64>,
-}
-
-impl Limited<'_> {
-    fn pay(&self, bytes: u64) -> Result<(), ()> {
-        self.bytes_left.set(self.bytes_left.get().checked_sub(bytes).ok_or(())?);
-        Ok(())
-    }
-}
-
-impl<'a> ReadRef<'a> for Limited<'a> {
-    fn len(self) -> Result<u64, ()> {
-        self.cache.len()
-    }
-
-    fn read_bytes_at(self, offset: u64, size: u64) -> Result<&'a [u8], ()> {
-        self.pay(size)?;
-        self.cache.read_bytes_at(offset, size)
-    }
-
-    fn read_bytes_at_until(self, range: Range<u64>, delimiter: u8) -> Result<&'a [u8], ()> {
-        let found = self.cache.read_bytes_at_until(range, delimiter)?;
-        self.pay(found.len() as u64)?;
-        Ok(found)
-    }
-}
-
-fn facts<'data, Elf: FileHeader<Endian = Endianness>>(data: impl ReadRef<'data>) -> Option<Facts> {
-    let header = Elf::parse(data).ok()?;
-    let endian = header.endian().ok()?;
-    let mut facts = Facts::default();
-    for segment in header.program_headers(endian, data).ok()?.iter().take(HEADERS_MAX) {
-        if segment.p_type(endian) == elf::PT_LOAD && segment.p_flags(endian) & elf::PF_X != 0 {
-            let (offset, bytes) = segment.file_range(endian);
-            facts.segments.push((offset, bytes, segment.p_vaddr(endian).into()));
-        }
-        if let Ok(Some(mut notes)) = segment.notes(endian, data) {
-            while let Ok(Some(note)) = notes.next() {
-                if note.name() == elf::ELF_NOTE_GNU && note.n_type(endian) == elf::NT_GNU_BUILD_ID {
-                    facts.build_id = note.desc().iter().copied().take(BUILD_ID_BYTES_MAX).collect();
-                }
-            }
-        }
-    }
-    // Section headers may be stripped; then there are no symbols either.
-    if let Ok(sections) = header.sections(endian, data) {
-        for section in sections.iter().take(HEADERS_MAX) {
-            let bytes: u64 = section.sh_size(endian).into();
-            let name = sections.section_name(endian, section).unwrap_or_default();
-            if name.starts_with(b".debug_") {
-                facts.debug_bytes = facts.debug_bytes.saturating_add(bytes);
-            } else if matches!(section.sh_type(endian), elf::SHT_SYMTAB | elf::SHT_DYNSYM)
-                || [b".strtab".as_slice(), b".dynstr"].contains(&name)
-            {
-                facts.symbol_bytes = facts.symbol_bytes.saturating_add(bytes);
-            }
-        }
-    }
-    Some(facts)
+    let reopened = format!("/proc/self/fd/{}", found.as_raw_fd());
+    OpenOptions::new().read(true).custom_flags(flags).open(reopened)
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Write;
 
+    use object::elf;
+
+    use super::facts::READ_BYTES_MAX;
     use super::*;
 
     fn this_program() -> File {
@@ -326,25 +295,53 @@ mod tests {
         let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
         // SAFETY: a NUL-terminated path.
         assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
-        assert!(open_regular(path.to_str().unwrap()).is_err());
+        assert!(open_regular(path.to_str().unwrap(), None).is_err());
     }
 
     #[test]
     fn a_file_offset_becomes_the_address_at_link_time() {
         let binary = Binary {
-            executable: Arc::new(Executable {
-                id: 1,
-                file: this_program(),
-                path: "/x".into(),
-                build_id: Vec::new(),
-                symbol_bytes: 0,
-                debug_bytes: 0,
-            }),
+            id: 1,
+            path: "/x".into(),
+            build_id: Vec::new(),
+            executable: Mutex::new(None),
             name: "x".into(),
             segments: vec![(0x1000, 0x500, 0x40_1000)],
         };
         assert_eq!(binary.link_address(0x1234), 0x40_1234);
         assert_eq!(binary.link_address(0x9999), 0x9999);
         assert_eq!(binary.extent(), (0x40_1000, 0x40_1500, 0x1000));
+    }
+
+    #[test]
+    fn a_build_id_that_a_file_only_claims_does_not_make_it_another() {
+        let with = |tail: &[u8]| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(&std::fs::read("/proc/self/exe").unwrap()).unwrap();
+            file.write_all(tail).unwrap();
+            file
+        };
+        let small = || {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(b"same").unwrap();
+            file
+        };
+        assert!(same_content(&small(), &small()));
+        assert!(!same_content(&with(b"a"), &with(b"b")));
+        let mut binaries = Binaries::default();
+        let (one, other) = (binaries.add(with(b"a"), "/good"), binaries.add(with(b"b"), "/evil"));
+        assert_ne!(one.id, other.id);
+    }
+
+    #[test]
+    fn a_file_that_no_image_maps_is_closed() {
+        let mut binaries = Binaries::default();
+        let binary = binaries.add(this_program(), "/x");
+        let key = FileKey { major: 0, minor: 0, inode: 1 };
+        binaries.by_key.insert((key, "/x".into()), Slot { binary: Arc::clone(&binary), inserted: 1 });
+        binaries.retain(|id| id == binary.id);
+        assert!(binary.open_file().is_some());
+        binaries.retain(|_| false);
+        assert!(binary.open_file().is_none() && binaries.len() == 0);
     }
 }

@@ -1,6 +1,6 @@
 //! Every distinct frame once: where it is, and its name as soon as the symbolizer knows it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,11 @@ use crate::executable::Binary;
 const FRAMES_MAX: usize = 262_144;
 /// Addresses given to the symbolizer at once.
 const QUERIES_PER_JOB_MAX: usize = 2048;
+
+/// Frames that wait to be asked for again.
+const RETRIES_MAX: usize = 4096;
+/// When a frame without a name is asked for again, after the answer.
+const RETRY_AFTER: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(10), Duration::from_secs(60)];
 
 /// Index into the table.
 pub(crate) type FrameId = u32;
@@ -43,6 +48,14 @@ pub(crate) struct Frame {
     pub(crate) place: Place,
     /// `None` until the symbolizer answered.
     pub(crate) symbol: Option<Resolved>,
+    /// Answers without a name so far.
+    attempts: u8,
+}
+
+#[derive(Debug)]
+struct Retry {
+    id: FrameId,
+    due: Instant,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash, Clone, Copy)]
@@ -63,6 +76,10 @@ pub(crate) struct Frames {
     /// Given, by job.
     asked: HashMap<u64, Vec<FrameId>>,
     next_job: u64,
+    /// Frames without a name that may get one later: code is made, modules are loaded.
+    retries: VecDeque<Retry>,
+    /// Frames that found the table full.
+    pub(crate) dropped: u64,
     symbolizer: Symbolizer,
 }
 
@@ -74,6 +91,8 @@ impl Frames {
             waiting: Vec::new(),
             asked: HashMap::new(),
             next_job: 0,
+            retries: VecDeque::new(),
+            dropped: 0,
             symbolizer,
         }
     }
@@ -82,19 +101,24 @@ impl Frames {
     pub(crate) fn id(&mut self, place: Place) -> FrameId {
         let key = match &place {
             Place::Kernel { address } => Key::Kernel(*address),
-            Place::File { binary, file_offset } => Key::File(binary.executable.id, *file_offset),
+            Place::File { binary, file_offset } => Key::File(binary.id, *file_offset),
             Place::Jit { image, address, .. } => Key::Jit(*image, *address),
             Place::Unknown => Key::Unknown,
         };
         if let Some(id) = self.by_key.get(&key) {
             return *id;
         }
+        // Room is kept for the one frame that stands for all that find none.
+        if self.is_full() && key != Key::Unknown {
+            self.dropped += 1;
+            return self.id(Place::Unknown);
+        }
         let id = self.frames.len() as FrameId;
         let symbol = matches!(place, Place::Unknown).then_some(Err(symbolizer::Reason::NoSymbol));
         if symbol.is_none() {
             self.waiting.push(id);
         }
-        self.frames.push(Frame { place, symbol });
+        self.frames.push(Frame { place, symbol, attempts: 0 });
         self.by_key.insert(key, id);
         id
     }
@@ -126,9 +150,7 @@ impl Frames {
             let idle = done.is_empty();
             for (job, symbols) in done {
                 for (id, symbol) in self.asked.remove(&job).unwrap_or_default().into_iter().zip(symbols) {
-                    if let Some(frame) = self.frames.get_mut(id as usize) {
-                        frame.symbol = Some(symbol);
-                    }
+                    self.answer(id, symbol);
                 }
             }
             let finished = self.asked.is_empty() && self.waiting.is_empty();
@@ -142,6 +164,7 @@ impl Frames {
     pub(crate) fn retain<'a>(&mut self, stacks: impl Iterator<Item = &'a mut [FrameId]>) {
         // Answers on their way name frames by their old number: those are asked for again.
         self.asked.clear();
+        self.retries.clear();
         let mut renumbered: HashMap<FrameId, FrameId> = HashMap::new();
         let mut old: Vec<Option<Frame>> = std::mem::take(&mut self.frames).into_iter().map(Some).collect();
         for stack in stacks {
@@ -162,11 +185,39 @@ impl Frames {
         &self.symbolizer
     }
 
+    fn answer(&mut self, id: FrameId, symbol: Resolved) {
+        let Some(frame) = self.frames.get_mut(id as usize) else {
+            return;
+        };
+        let may_come = matches!(frame.place, Place::Jit { .. } | Place::Kernel { .. });
+        if symbol.is_err() && may_come && self.retries.len() < RETRIES_MAX {
+            let attempt = frame.attempts as usize;
+            frame.attempts += 1;
+            if let Some(after) = RETRY_AFTER.get(attempt) {
+                self.retries.push_back(Retry { id, due: Instant::now() + *after });
+            }
+        }
+        frame.symbol = Some(symbol);
+    }
+
     fn ask(&mut self) {
+        let now = Instant::now();
+        let due = self.retries.iter().filter(|retry| retry.due <= now).map(|retry| retry.id);
+        self.waiting.extend(due);
+        self.retries.retain(|retry| retry.due > now);
         while !self.waiting.is_empty() {
             let from = self.waiting.len().saturating_sub(QUERIES_PER_JOB_MAX);
             let ids = self.waiting.split_off(from);
-            let queries: Vec<Query> = ids.iter().filter_map(|id| query(&self.get(*id).place)).collect();
+            let mut ids = ids;
+            let mut queries = Vec::with_capacity(ids.len());
+            // A file that was let go before its frames were named has none to give.
+            ids.retain(|id| match query(&self.get(*id).place) {
+                Some(query) => {
+                    queries.push(query);
+                    true
+                }
+                None => false,
+            });
             self.next_job += 1;
             if self.symbolizer.submit(self.next_job, queries).is_err() {
                 // Its queue is full: these go with the next round.
@@ -182,7 +233,7 @@ fn query(place: &Place) -> Option<Query> {
     Some(match place {
         Place::Kernel { address } => Query::Kernel { address: *address },
         Place::File { binary, file_offset } => {
-            Query::User { executable: Arc::clone(&binary.executable), file_offset: *file_offset }
+            Query::User { executable: binary.open_file()?, file_offset: *file_offset }
         }
         Place::Jit { pid, address, .. } => Query::Jit { pid: *pid, address: *address },
         Place::Unknown => return None,

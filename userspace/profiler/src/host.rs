@@ -53,7 +53,7 @@ pub enum State {
 }
 
 impl Host {
-    /// Probes the host; loads the sampler and starts its clock for a moment.
+    /// Probes the host by doing: opens an event, loads the sampler, and leaves nothing behind.
     pub fn probe() -> Self {
         let mut findings = vec![kernel(), types()];
         findings.extend(capabilities());

@@ -28,6 +28,8 @@ pub(crate) struct Interval {
 #[derive(Debug, Default)]
 pub(crate) struct Cgroups {
     paths: HashMap<u64, (String, Option<String>)>,
+    /// Paths that found no room.
+    pub(crate) dropped: u64,
 }
 
 /// Everything that a profile is made of.
@@ -65,8 +67,8 @@ impl Interval {
         let mut filtered = 0;
         let mut groups: Vec<(Resource, Builder<'_>)> = Vec::new();
         let mut by_name: HashMap<(Option<String>, String), usize> = HashMap::new();
-        // What an image belongs to is the same for all its stacks; `None` when it is not asked for.
-        let mut by_image: HashMap<ImageKey, Option<usize>> = HashMap::new();
+        // The same for all stacks of an image in one cgroup; `None` when it is not asked for.
+        let mut by_image: HashMap<(ImageKey, u64), Option<usize>> = HashMap::new();
         for (key, count) in &self.counts {
             let Some(stack) = sources.stacks.get(key) else {
                 continue;
@@ -74,8 +76,8 @@ impl Interval {
             let Some(image) = sources.processes.get(&stack.image) else {
                 continue;
             };
-            let group = *by_image.entry(stack.image).or_insert_with(|| {
-                let resource = sources.resource(image);
+            let group = *by_image.entry((stack.image, stack.cgroup_id)).or_insert_with(|| {
+                let resource = sources.resource(image, stack.cgroup_id);
                 sources.wants(image, &resource).then(|| {
                     let name = (resource.container_id.clone(), resource.process_name.clone());
                     *by_name.entry(name).or_insert_with(|| {
@@ -103,9 +105,8 @@ impl Interval {
 }
 
 impl Sources<'_> {
-    fn resource(&self, image: &Image) -> Resource {
-        let (cgroup_path, container_id) =
-            self.cgroups.paths.get(&image.cgroup_id).cloned().unwrap_or_default();
+    fn resource(&self, image: &Image, cgroup_id: u64) -> Resource {
+        let (cgroup_path, container_id) = self.cgroups.paths.get(&cgroup_id).cloned().unwrap_or_default();
         let process_name = if image.kernel_thread { KERNEL_NAME.to_owned() } else { image.name.clone() };
         Resource { cgroup_path, container_id, process_name }
     }
@@ -125,11 +126,24 @@ impl Cgroups {
     /// Notes a cgroup's path, which comes once, at first sight.
     pub(crate) fn insert(&mut self, id: u64, path: String, output: &dyn Output) {
         if self.paths.len() >= CGROUPS_MAX && !self.paths.contains_key(&id) {
+            self.dropped += 1;
             return;
         }
         let container_id = output.container_id(&path);
         tracing::debug!(id, path, container_id, "cgroup seen");
         self.paths.insert(id, (path, container_id));
+    }
+
+    /// Once half of the room is used, forgets cgroups that nothing runs in; gives their ids.
+    pub(crate) fn forget_unused(&mut self, in_use: impl Fn(u64) -> bool) -> Vec<u64> {
+        if self.paths.len() <= CGROUPS_MAX / 2 {
+            return Vec::new();
+        }
+        let gone: Vec<u64> = self.paths.keys().copied().filter(|id| !in_use(*id)).collect();
+        for id in &gone {
+            self.paths.remove(id);
+        }
+        gone
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -61,6 +61,16 @@ fn tables(state: &State<'_>) -> Vec<Metric> {
         gauge("kovar_profiler_process_images", "Process images known.", processes.len()),
         gauge("kovar_profiler_cgroups", "Cgroup paths known.", state.cgroups.len()),
         gauge("kovar_profiler_executables", "Executable files held open.", processes.binaries().len()),
+        Metric::counter(
+            "kovar_profiler_frames_dropped_total",
+            "Frames shown as unknown because too many were known.",
+            state.frames.dropped,
+        ),
+        Metric::counter(
+            "kovar_profiler_cgroups_dropped_total",
+            "Cgroup paths that found no room.",
+            state.cgroups.dropped,
+        ),
         Metric::counter("kovar_profiler_stacks_evicted_total", "Stacks let go.", state.stacks.evicted),
         Metric::counter(
             "kovar_profiler_executables_evicted_total",

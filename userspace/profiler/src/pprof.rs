@@ -122,7 +122,7 @@ impl<'a> Builder<'a> {
             Place::Kernel { .. } => KERNEL_KEY,
             Place::Jit { .. } => JIT_KEY,
             Place::Unknown => UNKNOWN_KEY,
-            Place::File { binary, .. } => binary.executable.id,
+            Place::File { binary, .. } => binary.id,
         };
         let id = match self.mappings.get(&key) {
             Some(id) => *id,
@@ -151,7 +151,7 @@ impl<'a> Builder<'a> {
     /// As if loaded at its link address, the same in every process.
     fn file_mapping(&mut self, binary: &Binary) -> Mapping {
         let (memory_start, memory_limit, file_offset) = binary.extent();
-        let build_id = binary.executable.build_id.iter().fold(String::new(), |mut text, byte| {
+        let build_id = binary.build_id.iter().fold(String::new(), |mut text, byte| {
             // Writing to a string cannot fail.
             let _infallible = write!(text, "{byte:02x}");
             text
@@ -160,7 +160,7 @@ impl<'a> Builder<'a> {
             memory_start,
             memory_limit,
             file_offset,
-            filename: self.string(&binary.executable.path),
+            filename: self.string(&binary.path),
             build_id: self.string(&build_id),
             ..Mapping::default()
         }

@@ -34,6 +34,7 @@ pub(crate) struct Sampler {
     /// Drained in batches, which aya does not have.
     counts: [OwnedFd; 2],
     stacks_sent: HashMap<MapData, StackKey, u32>,
+    cgroups_sent: HashMap<MapData, u64, u32>,
     active: usize,
     map_bytes: u64,
     /// Why samples carry no cgroup, if so.
@@ -92,6 +93,7 @@ impl Sampler {
             control: Array::try_from(take(&mut bpf, "CONTROL")?).map_err(map_error)?,
             counters: PerCpuArray::try_from(take(&mut bpf, "COUNTERS")?).map_err(map_error)?,
             counts: [descriptor(take(&mut bpf, "COUNTS_0")?)?, descriptor(take(&mut bpf, "COUNTS_1")?)?],
+            cgroups_sent: HashMap::try_from(take(&mut bpf, "CGROUPS_SENT")?).map_err(map_error)?,
             stacks_sent: HashMap::try_from(take(&mut bpf, "STACKS_SENT")?).map_err(map_error)?,
             bpf,
             active: 0,
@@ -126,9 +128,10 @@ impl Sampler {
     /// Makes the other count map the active one. The one written until now may be drained once
     /// programs that run at this moment have ended.
     pub(crate) fn switch(&mut self) -> Result<(), Error> {
-        self.active ^= 1;
-        let control = Control { active: self.active as u32, reserved: 0 };
-        self.control.set(0, control, 0).map_err(map_error)
+        let next = self.active ^ 1;
+        self.control.set(0, Control { active: next as u32, reserved: 0 }, 0).map_err(map_error)?;
+        self.active = next;
+        Ok(())
     }
 
     /// Takes all counts out of the map that is not active.
@@ -175,6 +178,12 @@ impl Sampler {
     pub(crate) fn forget(&mut self, key: &StackKey) {
         // Absent already, when the kernel evicted it itself.
         let _absent = self.stacks_sent.remove(key);
+    }
+
+    /// The cgroup's path is sent again when it is met again.
+    pub(crate) fn forget_cgroup(&mut self, id: u64) {
+        // Absent already, when the kernel evicted it itself.
+        let _absent = self.cgroups_sent.remove(&id);
     }
 
     /// Memory of the maps as the kernel accounts it in fdinfo; a ring buffer counts from 6.12 on.

@@ -16,6 +16,8 @@ const IDLE_INTERVALS: u64 = 20;
 #[derive(Debug)]
 pub(crate) struct Stack {
     pub(crate) image: ImageKey,
+    /// The cgroup its samples ran in; an image may have been in several.
+    pub(crate) cgroup_id: u64,
     /// Leaf first: kernel frames, then user frames.
     pub(crate) frames: Box<[FrameId]>,
     /// Interval of the last count.
@@ -37,8 +39,15 @@ impl Stacks {
         self.stacks.contains_key(key)
     }
 
-    pub(crate) fn insert(&mut self, key: StackKey, image: ImageKey, frames: Box<[FrameId]>) {
-        self.stacks.insert(key, Stack { image, frames, used: self.interval });
+    pub(crate) fn insert(&mut self, key: StackKey, image: ImageKey, cgroup_id: u64, frames: Box<[FrameId]>) {
+        self.stacks.insert(key, Stack { image, cgroup_id, frames, used: self.interval });
+    }
+
+    /// Puts better frames in the place of what a stack had.
+    pub(crate) fn replace(&mut self, key: &StackKey, frames: Box<[FrameId]>) {
+        if let Some(stack) = self.stacks.get_mut(key) {
+            stack.frames = frames;
+        }
     }
 
     pub(crate) fn get(&self, key: &StackKey) -> Option<&Stack> {
@@ -65,16 +74,14 @@ impl Stacks {
 
     /// Takes out stacks that were not used lately, and, over the limit, the longest unused half.
     pub(crate) fn evict(&mut self, crowded: bool) -> Vec<StackKey> {
-        let mut oldest_kept = self.interval.saturating_sub(IDLE_INTERVALS);
-        if crowded || self.stacks.len() > STACKS_MAX {
-            let mut used: Vec<u64> = self.stacks.values().map(|stack| stack.used).collect();
-            let middle = used.len() / 2;
-            if let Some((_, median, _)) = (!used.is_empty()).then(|| used.select_nth_unstable(middle)) {
-                oldest_kept = oldest_kept.max(*median + 1).min(self.interval);
-            }
-        }
-        let gone: Vec<StackKey> =
-            self.stacks.iter().filter(|(_, stack)| stack.used < oldest_kept).map(|(key, _)| *key).collect();
+        let oldest_kept = self.interval.saturating_sub(IDLE_INTERVALS);
+        let mut by_use: Vec<(u64, StackKey)> =
+            self.stacks.iter().map(|(key, stack)| (stack.used, *key)).collect();
+        by_use.sort_unstable_by_key(|(used, _)| *used);
+        let idle = by_use.partition_point(|(used, _)| *used < oldest_kept);
+        let half = if crowded || by_use.len() > STACKS_MAX { by_use.len() / 2 } else { 0 };
+        by_use.truncate(idle.max(half));
+        let gone: Vec<StackKey> = by_use.into_iter().map(|(_, key)| key).collect();
         for key in &gone {
             self.stacks.remove(key);
         }
@@ -98,8 +105,8 @@ mod tests {
     #[test]
     fn a_stack_that_is_counted_stays_and_an_idle_one_goes() {
         let mut stacks = Stacks::default();
-        stacks.insert(key(1), image(), Box::new([]));
-        stacks.insert(key(2), image(), Box::new([]));
+        stacks.insert(key(1), image(), 1, Box::new([]));
+        stacks.insert(key(2), image(), 1, Box::new([]));
         for _ in 0..IDLE_INTERVALS + 1 {
             stacks.interval += 1;
             assert!(stacks.touch(&key(1)));
@@ -111,14 +118,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_counted_now_survives_crowding() {
+    fn crowding_takes_the_longest_unused_half_also_when_all_were_used_alike() {
         let mut stacks = Stacks::default();
         for hash in 0..10 {
             stacks.interval = hash;
-            stacks.insert(key(hash), image(), Box::new([]));
+            stacks.insert(key(hash), image(), 1, Box::new([]));
         }
+        stacks.interval += 1;
         let gone = stacks.evict(true);
-        assert!(!gone.is_empty() && stacks.contains(&key(9)));
-        assert!(gone.iter().all(|key| key.hash < 9));
+        assert_eq!(gone.len(), 5);
+        assert!(gone.iter().all(|key| key.hash < 5));
+        for hash in 5..10 {
+            stacks.touch(&key(hash));
+        }
+        stacks.interval += 1;
+        assert_eq!(stacks.evict(true).len(), 2);
+        assert_eq!(stacks.len(), 3);
     }
 }

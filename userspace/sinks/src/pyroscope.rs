@@ -90,9 +90,11 @@ fn verdict(answer: Result<Response, Error>) -> Verdict {
         200..=299 => Verdict::Sent,
         413 => Verdict::Split { error: shown(&response) },
         408 | 429 | 500.. => Verdict::Retry { after: response.retry_after, error: shown(&response) },
+        // Wrong credentials or a wrong address, as with a redirect elsewhere, which may be a login page
+        // before the server: nothing that the record could be blamed for, so it is kept until that is
+        // put right.
+        401 | 403..=405 => Verdict::Retry { after: response.retry_after, error: shown(&response) },
         400..=499 => Verdict::Drop { reason: Reason::Rejected, error: shown(&response) },
-        // A redirect elsewhere is a wrong address, or a login page before the server: nothing that
-        // the record could be blamed for, so it is kept until the address is put right.
         _ => Verdict::Retry { after: response.retry_after, error: shown(&response) },
     }
 }
@@ -256,6 +258,7 @@ mod tests {
         assert_eq!(requests.len(), 1);
         let status = handle.status();
         assert_eq!(status.sent.items, 0);
+        assert!(status.drops_unix_ms.is_some_and(|(first, newest)| 0 < first && first <= newest));
         assert_eq!((status.dropped[1].0, status.dropped[1].1.items), ("too_large", 1));
     }
 
@@ -274,6 +277,22 @@ mod tests {
         assert_eq!(status.last_error.as_deref(), Some("HTTP 400: invalid_argument: profile too old"));
         assert_eq!((status.dropped[0].0, status.dropped[0].1.items), ("rejected", 1));
         assert_eq!(status.sent.items, 2);
+    }
+
+    #[test]
+    fn a_wrong_destination_costs_no_record_and_a_bad_record_is_not_sent_again() {
+        let verdict = |status| {
+            let body = Bytes::from_static(b"no");
+            verdict(Ok(Response { status, retry_after: None, location: None, body, truncated: false }))
+        };
+        for status in [401, 403, 404, 405, 408, 429, 500, 503] {
+            let error = format!("HTTP {status}: no");
+            assert_eq!(verdict(status), Verdict::Retry { after: None, error });
+        }
+        for status in [400, 402, 406, 409, 410, 415, 422, 499] {
+            let error = format!("HTTP {status}: no");
+            assert_eq!(verdict(status), Verdict::Drop { reason: Reason::Rejected, error });
+        }
     }
 
     #[tokio::test]

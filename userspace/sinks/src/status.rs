@@ -39,6 +39,8 @@ pub struct OutletStatus {
     pub state: OutletState,
     /// The newest failure of any kind, also after it has passed.
     pub last_error: Option<String>,
+    /// The first and the newest drop since a record was last taken, milliseconds since the epoch.
+    pub drops_unix_ms: Option<(i64, i64)>,
     pub sent: Count,
     /// By reason, all reasons; the last is `lag`: what the queue could not hold any longer.
     pub dropped: Vec<(&'static str, Count)>,
@@ -59,6 +61,7 @@ pub struct OutletHandle {
 struct Progress {
     state: OutletState,
     last_error: Option<String>,
+    drops_unix_ms: Option<(i64, i64)>,
     sent: Count,
     sent_bytes: u64,
     /// In the order of `Reason::ALL`.
@@ -74,6 +77,7 @@ impl OutletHandle {
         let progress = Progress {
             state: OutletState::Working,
             last_error: None,
+            drops_unix_ms: None,
             sent: Count::default(),
             sent_bytes: 0,
             dropped: Default::default(),
@@ -100,6 +104,7 @@ impl OutletHandle {
             url: self.url.clone(),
             state: progress.state.clone(),
             last_error: progress.last_error.clone(),
+            drops_unix_ms: progress.drops_unix_ms,
             sent: progress.sent,
             dropped,
             pending: in_queue.pending,
@@ -155,6 +160,7 @@ impl OutletHandle {
         let mut progress = self.progress();
         progress.sent.add(record.items);
         progress.sent_bytes += record.payload_bytes();
+        progress.drops_unix_ms = None;
         self.answered(&mut progress);
     }
 
@@ -162,6 +168,9 @@ impl OutletHandle {
         let mut progress = self.progress();
         let index = Reason::ALL.iter().position(|known| *known == reason).unwrap_or_default();
         progress.dropped[index].add(record.items);
+        let now_unix_ms = unix_ms_now();
+        let first_unix_ms = progress.drops_unix_ms.map_or(now_unix_ms, |(first, _)| first);
+        progress.drops_unix_ms = Some((first_unix_ms, now_unix_ms));
         self.answered(&mut progress);
         let now = Instant::now();
         if progress.drop_logged.is_some_and(|logged| now - logged < DROP_LOG_INTERVAL) {

@@ -17,6 +17,7 @@ mod response;
 mod retry_after;
 mod secret;
 mod server;
+mod stall;
 #[cfg(any(test, feature = "test-server"))]
 pub mod test_server;
 mod tls;

@@ -12,12 +12,16 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::Error;
+use crate::stall::StallLimit;
 
 /// Connections at the same time; more wait in the kernel's backlog.
 const CONNECTIONS_MAX: usize = 64;
 
 /// How long a client may take for a request's header, and may keep a connection without one.
 const HEADER_MAX: Duration = Duration::from_secs(15);
+
+/// How long a client may leave an answer unread.
+const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// How long one connection may last.
 const CONNECTION_MAX: Duration = Duration::from_secs(600);
@@ -106,7 +110,7 @@ async fn connection(stream: TcpStream, router: Router, mut stopped: watch::Recei
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_MAX)
         .max_buf_size(BUFFER_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(StallLimit::new(stream, STALL_MAX)), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -143,12 +147,17 @@ mod tests {
     use tokio::sync::watch;
     use tokio::time::Instant;
 
+    /// More than the kernel takes for a client that does not read.
+    const LARGE_BYTES: usize = 32 << 20;
+
     async fn server() -> (std::net::SocketAddr, watch::Sender<Option<Instant>>, tokio::task::JoinHandle<()>) {
         let server =
             Server::bind("ui.listen", "127.0.0.1:0".parse().expect("an address")).await.expect("bound");
         let address = server.address().expect("an address");
         let (stop, shutdown) = watch::channel(None);
-        let router = Router::new().route("/", get(|| async { "hello" }));
+        let router = Router::new()
+            .route("/", get(|| async { "hello" }))
+            .route("/large", get(|| async { vec![0u8; LARGE_BYTES] }));
         (address, stop, tokio::spawn(server.serve(router, shutdown)))
     }
 
@@ -184,5 +193,17 @@ mod tests {
         client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n").await.expect("sent");
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).await.expect("closed by the server");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_leaves_its_answer_unread_is_cut_off() {
+        let (address, _stop, _task) = server().await;
+        let mut client = TcpStream::connect(address).await.expect("connected");
+        client.write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+        client.readable().await.expect("an answer begins");
+        tokio::time::sleep(2 * super::STALL_MAX).await;
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.expect("closed by the server");
+        assert!(answer.starts_with(b"HTTP/1.1 200 OK") && answer.len() < LARGE_BYTES, "{}", answer.len());
     }
 }

@@ -12,6 +12,7 @@ mod synthetic;
 mod top;
 mod tree;
 
+pub use assets::secure;
 pub use error::Error;
 pub use routes::{State, router};
 pub use status::{Destination, Lost, Status, Ticks};

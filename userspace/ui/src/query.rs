@@ -16,7 +16,8 @@ pub(crate) const CONTAINER_NONE: &str = "none";
 const DEFAULT_FROM: &str = "now-15m";
 const DEFAULT_TO: &str = "now";
 const BUCKETS_MAX: i64 = 240;
-/// Profiles are stored in intervals of 15 s, so that a finer timeline would show gaps that were none.
+/// The finest is the profiler's default interval; a longer interval is spread over the steps that it covers, so
+/// that a finer timeline would only repeat its mean.
 const STEPS_MS: [i64; 13] = [
     15_000, 30_000, 60_000, 120_000, 300_000, 600_000, 900_000, 1_800_000, 3_600_000, 7_200_000, 10_800_000,
     21_600_000, 43_200_000,

@@ -1,5 +1,6 @@
 //! The profiler's thread: wait for new stacks, switch and drain the counts, push.
 
+use std::collections::HashSet;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,8 +24,10 @@ use crate::{Config, Error, host, metrics};
 const SWITCH_WAIT: Duration = Duration::from_millis(20);
 /// How long a push waits for names; what has none by then is pushed as file and offset.
 const SYMBOLS_WAIT: Duration = Duration::from_secs(1);
-/// The same for the last push.
-const LAST_SYMBOLS_WAIT: Duration = Duration::from_secs(10);
+/// The same for the last push, which must fit into the collector's grace period.
+const LAST_SYMBOLS_WAIT: Duration = Duration::from_secs(3);
+/// Stacks that wait for mappings to be read again.
+const CUT_STACKS_MAX: usize = 4096;
 /// An image without stacks is let go after this time.
 const IMAGE_IDLE: Duration = Duration::from_secs(120);
 /// A profiler that should see samples and sees none for this long is unhealthy.
@@ -36,6 +39,16 @@ pub(super) struct Snapshot {
     pub(super) ticks: Ticks,
     pub(super) metrics: Vec<Metric>,
     pub(super) problem: Option<String>,
+}
+
+/// A stack that may get more frames.
+#[derive(Debug)]
+struct CutStack {
+    key: StackKey,
+    image: ImageKey,
+    kernel_frames: usize,
+    /// Of the user half, leaf first.
+    addresses: Vec<u64>,
 }
 
 /// All state of the thread.
@@ -51,6 +64,8 @@ pub(super) struct Session {
     cgroups: Cgroups,
     interval: Interval,
     delivered: Delivered,
+    /// Stacks that were cut because their process's mappings may not have been complete, with their addresses.
+    cut: Vec<CutStack>,
     undecodable: u64,
     last_sample: Instant,
     problem: Option<String>,
@@ -81,6 +96,7 @@ impl Session {
             cgroups: Cgroups::default(),
             interval: Interval::start(),
             delivered: Delivered::default(),
+            cut: Vec::new(),
             undecodable: 0,
             last_sample: Instant::now(),
             problem: None,
@@ -120,11 +136,68 @@ impl Session {
     }
 
     fn read_events(&mut self) {
-        let Self { sampler, processes, frames, stacks, cgroups, output, undecodable, .. } = self;
-        *undecodable += sampler.read_events(|event| match event {
-            Event::Cgroup { id, path } => cgroups.insert(id, path, output.as_ref()),
-            Event::Stack(stack) => add_stack(stack, processes, frames, stacks),
+        let mut received = Vec::new();
+        self.undecodable += self.sampler.read_events(|event| received.push(event));
+        // Which images are outlived already is known before any mapping is read.
+        for event in &received {
+            if let Event::Stack(stack) = event {
+                self.processes.note(image_key(stack));
+            }
+        }
+        for event in received {
+            match event {
+                Event::Cgroup { id, path } => self.cgroups.insert(id, path, self.output.as_ref()),
+                Event::Stack(stack) => self.add_stack(stack),
+            }
+        }
+    }
+
+    fn add_stack(&mut self, stack: Stack) {
+        let image = image_key(&stack);
+        self.processes.see(Seen {
+            key: image,
+            pid: stack.visible_tgid,
+            name: stack.comm,
+            kernel_thread: host::is_kernel_thread(stack.task_flags),
         });
+        // Sent again because the kernel's own table forgot it.
+        if self.stacks.contains(&stack.key) {
+            return;
+        }
+        let mut frames = Vec::with_capacity(stack.kernel.len() + stack.user.len());
+        for (index, address) in stack.kernel.iter().enumerate() {
+            // All but the interrupted instruction are return addresses: the call lies before.
+            let address = if index == 0 { *address } else { address.saturating_sub(1) };
+            frames.push(self.frames.id(Place::Kernel { address }));
+        }
+        let kernel_frames = frames.len();
+        let found = self.processes.places(&image, &stack.user);
+        let complete = !found.cut;
+        frames.extend(found.places.into_iter().map(|place| self.frames.id(place)));
+        self.stacks.insert(stack.key, image, stack.cgroup_id, frames.into_boxed_slice());
+        if found.may_come && self.cut.len() < CUT_STACKS_MAX {
+            self.cut.push(CutStack { key: stack.key, image, kernel_frames, addresses: stack.user });
+        } else if !complete {
+            self.processes.stacks_cut += 1;
+        }
+    }
+
+    /// Looks again at stacks that were cut: mappings that were missing may be there by now.
+    fn complete_stacks(&mut self) {
+        for stack in std::mem::take(&mut self.cut) {
+            let Some(known) = self.stacks.get(&stack.key) else {
+                continue;
+            };
+            let mut frames = known.frames[..stack.kernel_frames].to_vec();
+            let found = self.processes.places(&stack.image, &stack.addresses);
+            if found.may_come {
+                self.cut.push(stack);
+                continue;
+            }
+            self.processes.stacks_cut += u64::from(found.cut);
+            frames.extend(found.places.into_iter().map(|place| self.frames.id(place)));
+            self.stacks.replace(&stack.key, frames.into_boxed_slice());
+        }
     }
 
     fn drain(&mut self) {
@@ -135,6 +208,7 @@ impl Session {
         std::thread::sleep(SWITCH_WAIT);
         // A stack's frames were sent before it was counted: have them before its count.
         self.read_events();
+        self.complete_stacks();
         let mut unknown: Vec<StackKey> = Vec::new();
         let Self { sampler, stacks, interval, delivered, last_sample, .. } = self;
         let drained = sampler.drain(|key, count| {
@@ -180,9 +254,13 @@ impl Session {
         for key in &gone {
             self.sampler.forget(key);
         }
-        let used: std::collections::HashSet<ImageKey> =
-            self.stacks.values().map(|stack| stack.image).collect();
+        let used: HashSet<ImageKey> = self.stacks.values().map(|stack| stack.image).collect();
         self.processes.retain(IMAGE_IDLE, |key| used.contains(key));
+        self.processes.close_unused_files();
+        let cgroups: HashSet<u64> = self.stacks.values().map(|stack| stack.cgroup_id).collect();
+        for id in self.cgroups.forget_unused(|id| cgroups.contains(&id)) {
+            self.sampler.forget_cgroup(id);
+        }
         if crowded {
             self.frames.retain(self.stacks.frames_mut());
         }
@@ -231,30 +309,8 @@ impl Session {
     }
 }
 
-fn add_stack(stack: Stack, processes: &mut Processes, frames: &mut Frames, stacks: &mut Stacks) {
-    let image =
-        ImageKey { tgid: stack.key.tgid, exec_id: stack.key.exec_id, start_time_ns: stack.start_time_ns };
-    processes.see(Seen {
-        key: image,
-        pid: stack.visible_tgid,
-        name: stack.comm,
-        cgroup_id: stack.cgroup_id,
-        kernel_thread: host::is_kernel_thread(stack.task_flags),
-    });
-    // Sent again because the kernel's own table forgot it.
-    if stacks.contains(&stack.key) {
-        return;
-    }
-    let mut ids = Vec::with_capacity(stack.kernel.len() + stack.user.len());
-    for (index, address) in stack.kernel.iter().enumerate() {
-        // All but the interrupted instruction are return addresses: the call lies before.
-        let address = if index == 0 { *address } else { address.saturating_sub(1) };
-        ids.push(frames.id(Place::Kernel { address }));
-    }
-    for place in processes.places(&image, &stack.user) {
-        ids.push(frames.id(place));
-    }
-    stacks.insert(stack.key, image, ids.into_boxed_slice());
+fn image_key(stack: &Stack) -> ImageKey {
+    ImageKey { tgid: stack.key.tgid, exec_id: stack.key.exec_id, start_time_ns: stack.start_time_ns }
 }
 
 /// Waits for the ring buffer, the end, or `until`; true at the end.

@@ -184,6 +184,7 @@ async fn a_refused_record_is_counted_with_its_reason_and_the_next_one_sent() {
     assert_eq!(payloads(&attempts), ["bad", "good"]);
     let status = handle.status();
     assert_eq!(status.dropped[0], ("rejected", Count { records: 1, items: 3 }));
+    assert_eq!(status.drops_unix_ms, None, "one was taken since");
     assert_eq!(status.last_error.as_deref(), Some("HTTP 400: no"));
     let counted = handle.metrics().into_iter().find(|metric| {
         metric.name == "kovar_outlet_dropped_items_total"

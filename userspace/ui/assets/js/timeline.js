@@ -78,10 +78,14 @@ export function createTimeline({ onSelect }) {
     value.textContent = cores === null || cores === undefined ? summary() : `${cores.toFixed(2)} CPUs at ${clock(u.data[0][index] * 1000)}`;
   }
 
+  // Of what is drawn: the total has profiles that began before the range as a whole.
   function summary() {
     if (!last || !last.total_ns) return "";
-    const first = Math.max(last.from_unix_ms, last.timeline.start_unix_ms[0] ?? 0);
-    return `${(last.total_ns / 1e6 / Math.max(1, last.to_unix_ms - first)).toFixed(2)} CPUs on average`;
+    const [xs, ys] = steps(last);
+    const seconds = xs.length ? xs[xs.length - 1] - xs[0] : 0;
+    if (seconds <= 0) return "";
+    const cpuSeconds = ys.slice(0, -1).reduce((sum, cores, index) => sum + cores * (xs[index + 1] - xs[index]), 0);
+    return `${(cpuSeconds / seconds).toFixed(2)} CPUs on average`;
   }
 
   function render(answer) {
