@@ -147,8 +147,8 @@ cp /bin/split /bin/late
 kovar profile --duration 9s --output /tmp/late.folded > /tmp/profile.log 2>&1 &
 profiler=$!
 sleep 3
+# Back before anybody can have looked: the event of such a CPU is dead and does not say so.
 echo 0 > $online
-sleep 1
 echo 1 > $online
 # Bound to the returned CPU: only a sampler that followed it sees this process at all.
 taskset 2 late 4 1 &

@@ -117,27 +117,29 @@ impl Profiles {
         ]
     }
 
-    fn push(&self, batch: ProfileBatch) {
+    /// Gives everything to the queue; returns how many samples it took.
+    fn push(&self, batch: ProfileBatch) -> u64 {
         if !batch.profiles.is_empty() {
             *self.pushed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
         let newest_unix_ms = unix_ms(batch.end_unix_ns);
         let mut request = Request::default();
+        let mut taken = 0;
         for profile in batch.profiles {
             let samples = profile.samples;
             let Some(series) = self.series(profile) else { continue };
             if !request.takes(&series) {
-                self.enqueue(std::mem::take(&mut request), newest_unix_ms);
+                taken += self.enqueue(std::mem::take(&mut request), newest_unix_ms);
             }
             request.add(series, samples);
         }
-        self.enqueue(request, newest_unix_ms);
+        taken + self.enqueue(request, newest_unix_ms)
     }
 
-    fn enqueue(&self, request: Request, newest_unix_ms: i64) {
+    fn enqueue(&self, request: Request, newest_unix_ms: i64) -> u64 {
         let items = request.series.len() as u64;
         if items == 0 {
-            return;
+            return 0;
         }
         let payload = Bytes::from(PushRequest { series: request.series }.encode_to_vec());
         let bytes = payload.len() as u64;
@@ -148,10 +150,12 @@ impl Profiles {
                 self.counts.profiles.fetch_add(items, Ordering::Relaxed);
                 self.counts.samples.fetch_add(request.samples, Ordering::Relaxed);
                 self.counts.bytes.fetch_add(bytes, Ordering::Relaxed);
+                request.samples
             }
             Err(error) => {
                 self.counts.refused.fetch_add(items, Ordering::Relaxed);
                 tracing::warn!(profiles = items, "profiles dropped: {error}");
+                0
             }
         }
     }
@@ -222,8 +226,8 @@ impl profiler::Output for ProfilesOutput {
         self.0.store.set_live(newest_unix_ms, Bytes::from(PushRequest { series }.encode_to_vec()));
     }
 
-    fn push(&self, batch: ProfileBatch) {
-        self.0.push(batch);
+    fn push(&self, batch: ProfileBatch) -> u64 {
+        self.0.push(batch)
     }
 
     fn container_id(&self, cgroup_path: &str) -> Option<String> {

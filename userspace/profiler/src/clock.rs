@@ -93,12 +93,17 @@ impl Clock {
         first_error.map_or(Ok(()), Err)
     }
 
-    /// Ticks that the descriptors counted since the start, on all CPUs.
-    pub(crate) fn ticks_counted(&mut self) -> u64 {
+    /// Reads the counts once more, after which [`Self::ticks_counted`] is as of now.
+    pub(crate) fn read_counts(&mut self) {
         let cpus: Vec<u32> = self.events.keys().copied().collect();
         for cpu in cpus {
             self.refresh(cpu);
         }
+    }
+
+    /// Ticks that the descriptors counted on all CPUs, from the start to the last look: reading a count
+    /// interrupts its CPU.
+    pub(crate) fn ticks_counted(&self) -> u64 {
         let open_ns: u64 = self.events.values().map(|event| event.counted_ns).sum();
         (open_ns + self.closed_ns) / self.period_ns
     }

@@ -21,8 +21,8 @@ pub trait Output: Send {
     fn live_wanted(&self) -> bool;
     /// The unfinished interval so far; replaces the one given before.
     fn live(&self, batch: ProfileBatch);
-    /// A finished interval.
-    fn push(&self, batch: ProfileBatch);
+    /// A finished interval; returns how many of its samples were taken.
+    fn push(&self, batch: ProfileBatch) -> u64;
     /// The container id in a cgroup path, when there is one.
     fn container_id(&self, cgroup_path: &str) -> Option<String>;
 }

@@ -137,13 +137,16 @@ impl profiler::Output for Merged {
 
     fn live(&self, _batch: ProfileBatch) {}
 
-    fn push(&self, batch: ProfileBatch) {
+    fn push(&self, batch: ProfileBatch) -> u64 {
+        let mut taken = 0;
         let mut merger = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for process in batch.profiles {
             let mut labels = vec![("process_name", process.resource.process_name.as_str())];
             labels.extend(process.resource.container_id.as_deref().map(|id| ("container_id", id)));
             merger.add(&process.profile, &labels, Frames::All);
+            taken += process.samples;
         }
+        taken
     }
 
     fn container_id(&self, cgroup_path: &str) -> Option<String> {

@@ -132,6 +132,7 @@ impl Session {
         // Counts of ticks that ran while the first drain switched.
         self.drain();
         self.push(LAST_SYMBOLS_WAIT);
+        self.clock.read_counts();
         self.publish();
     }
 
@@ -233,8 +234,10 @@ impl Session {
         self.frames.resolve(wait);
         let (batch, filtered) = self.interval.batch(&self.sources());
         self.delivered.filtered += filtered;
-        self.delivered.samples += batch.profiles.iter().map(|profile| profile.samples).sum::<u64>();
-        self.output.push(batch);
+        let samples: u64 = batch.profiles.iter().map(|profile| profile.samples).sum();
+        let taken = self.output.push(batch).min(samples);
+        self.delivered.samples += taken;
+        self.delivered.not_taken += samples - taken;
         self.interval = Interval::start();
         self.stacks.interval += 1;
         self.let_go();
@@ -301,7 +304,11 @@ impl Session {
             undecodable: self.undecodable,
             map_bytes: self.sampler.map_bytes(),
         });
+        let symbolizer_ended = !self.frames.symbolizer().is_alive();
         let problem = self.problem.clone().or_else(|| {
+            symbolizer_ended.then(|| "the symbolizer's thread has ended: new frames get no names".to_owned())
+        });
+        let problem = problem.or_else(|| {
             silent.then(|| format!("no sample in {} s although the clock ticks", SILENCE_MAX.as_secs()))
         });
         let mut snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);

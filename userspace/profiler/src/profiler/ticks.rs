@@ -25,6 +25,8 @@ pub(crate) struct Delivered {
     pub(crate) pending: u64,
     /// Left out because only one process or container was asked for.
     pub(crate) filtered: u64,
+    /// In profiles that the output did not take.
+    pub(crate) not_taken: u64,
     /// Counted under a stack whose frames are not known.
     pub(crate) without_stack: u64,
 }
@@ -46,6 +48,7 @@ impl Ticks {
             ("ticks_missed", not_run - idle_not_taken),
             ("without_stack", delivered.without_stack),
             ("filtered", delivered.filtered),
+            ("not_taken", delivered.not_taken),
         ];
         lost.extend(
             Counter::ALL
@@ -84,12 +87,18 @@ mod tests {
             (Counter::Counted, 790),
             (Counter::RingFull, 10),
         ]);
-        let delivered = Delivered { samples: 780, pending: 5, filtered: 3, without_stack: 2 };
+        let delivered = Delivered { samples: 780, pending: 1, not_taken: 4, filtered: 3, without_stack: 2 };
         let ticks = Ticks::account(1000, 150, &counters, delivered);
         assert_eq!(ticks.idle, 150);
         assert_eq!(
             ticks.lost,
-            [("ticks_missed", 50), ("without_stack", 2), ("filtered", 3), ("ring_full", 10)]
+            [
+                ("ticks_missed", 50),
+                ("without_stack", 2),
+                ("filtered", 3),
+                ("not_taken", 4),
+                ("ring_full", 10)
+            ]
         );
         let lost: u64 = ticks.lost.iter().map(|(_, count)| count).sum();
         assert_eq!(ticks.counted, ticks.delivered + ticks.pending + ticks.idle + lost);
