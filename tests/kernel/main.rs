@@ -3,6 +3,7 @@
 mod container;
 mod hosts;
 mod live;
+mod mappings;
 mod namespaces;
 mod privileges;
 mod processes;
