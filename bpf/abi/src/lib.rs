@@ -13,4 +13,4 @@ pub use event::{
     StackEvent,
 };
 pub use offsets::{CGROUP_NONE, CGROUP_PERF_EVENT, CGROUP_V2, Offsets, Settings};
-pub use stack::{COMM_BYTES, Control, KERNEL_FRAMES_MAX, STACK_BYTES_MAX, StackKey, USER_FRAMES_MAX};
+pub use stack::{COMM_BYTES, Control, KERNEL_FRAMES_MAX, StackKey, USER_FRAMES_MAX};

@@ -4,8 +4,6 @@
 pub const KERNEL_FRAMES_MAX: usize = 127;
 /// As [`KERNEL_FRAMES_MAX`], for the user half.
 pub const USER_FRAMES_MAX: usize = 127;
-/// Bytes of all frames of one stack.
-pub const STACK_BYTES_MAX: usize = (KERNEL_FRAMES_MAX + USER_FRAMES_MAX) * size_of::<u64>();
 /// `TASK_COMM_LEN` of include/linux/sched.h.
 pub const COMM_BYTES: usize = 16;
 
@@ -35,7 +33,6 @@ pub struct Control {
 
 const _: () = assert!(size_of::<StackKey>() == 16);
 const _: () = assert!(size_of::<Control>() == 8);
-const _: () = assert!(STACK_BYTES_MAX == 2032);
 
 #[cfg(feature = "user")]
 // SAFETY: repr(C), integers only, no padding: the size is asserted above.

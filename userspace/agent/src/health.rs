@@ -2,7 +2,7 @@
 //!
 //! A component that should produce and produces nothing for [`SILENT_MAX`] is unhealthy, whatever it says itself.
 
-use sinks::{OutletState, OutletStatus, Shutdown};
+use sinks::{OutletState, OutletStatus};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
@@ -87,11 +87,11 @@ pub(crate) fn outlet_problem(status: &OutletStatus, has_ended: bool, now_unix_ms
 }
 
 /// Calls `look` again and again until it shall stop.
-pub(crate) async fn watch(look: impl Fn() + Send, mut shutdown: Shutdown) {
+pub(crate) async fn watch(look: impl Fn() + Send, mut shutdown: transport::Shutdown) {
     let mut interval = tokio::time::interval(LOOK_INTERVAL);
     loop {
         tokio::select! {
-            _ = crate::tasks::stop_asked(&mut shutdown) => return,
+            _ = transport::stop_asked(&mut shutdown) => return,
             _ = interval.tick() => look(),
         }
     }

@@ -1,10 +1,10 @@
 //! The collector's tasks by name, each told to stop by a deadline.
 
-use sinks::Shutdown;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
+use transport::Shutdown;
 
 /// Everything that was started and not yet stopped, in order.
 #[derive(Debug, Default)]
@@ -58,19 +58,12 @@ impl Tasks {
     }
 }
 
-/// Returns when the task shall stop, with the deadline.
-pub(crate) async fn stop_asked(shutdown: &mut Shutdown) -> Instant {
-    match shutdown.wait_for(Option::is_some).await {
-        Ok(deadline) => deadline.unwrap_or_else(Instant::now),
-        Err(_) => Instant::now(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Tasks, stop_asked};
+    use super::Tasks;
     use std::time::Duration;
     use tokio::time::Instant;
+    use transport::stop_asked;
 
     #[tokio::test]
     async fn a_task_that_ends_by_itself_is_named_and_one_that_hangs_is_ended() {

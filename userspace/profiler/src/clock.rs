@@ -15,7 +15,7 @@ use crate::host;
 const ONLINE_PATH: &str = "/sys/devices/system/cpu/online";
 const NANOSECONDS: u64 = 1_000_000_000;
 /// `/proc/stat` counts in USER_HZ, 100 on every Linux architecture that BPF runs on.
-const STAT_TICK_NS: u64 = NANOSECONDS / 100;
+pub(crate) const STAT_TICK_NS: u64 = NANOSECONDS / 100;
 
 /// The clock of all CPUs.
 #[derive(Debug)]

@@ -42,6 +42,12 @@ pub(crate) enum Place {
     Unknown,
 }
 
+/// The instructions that a stack stands at, leaf first: the leaf's own address, and for each return
+/// address the call, which lies one byte before.
+pub(crate) fn instructions(stack: &[u64]) -> impl Iterator<Item = u64> {
+    stack.iter().enumerate().map(|(index, address)| address.saturating_sub(u64::from(index > 0)))
+}
+
 /// One frame with its name.
 #[derive(Debug)]
 pub(crate) struct Frame {

@@ -124,6 +124,11 @@ fn symbols(state: &State<'_>) -> Vec<Metric> {
             stats.queue_full,
         ),
         Metric::gauge(
+            "kovar_symbolizer_thread_alive",
+            "Whether the symbolizer's thread runs: 1 or 0.",
+            stats.thread_alive_now as f64,
+        ),
+        Metric::gauge(
             "kovar_symbolizer_kallsyms_bytes",
             "Memory of the kernel's symbol table.",
             stats.kallsyms_bytes_now as f64,

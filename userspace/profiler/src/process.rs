@@ -5,8 +5,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::clock::STAT_TICK_NS;
 use crate::executable::{Binaries, Binary};
-use crate::frame::Place;
+use crate::frame::{self, Place};
 use crate::mapping::{self, Backing};
 
 /// Images kept; those without stacks go first.
@@ -15,8 +16,6 @@ const IMAGES_MAX: usize = 16_384;
 const REREAD_MIN: Duration = Duration::from_millis(200);
 const REREAD_MAX: Duration = Duration::from_secs(30);
 
-/// USER_HZ is 100 on every architecture that BPF runs on.
-const STAT_TICK_NS: u64 = 10_000_000;
 /// A process id is not used again within a second.
 const START_TOLERANCE_NS: u64 = 1_000_000_000;
 
@@ -140,15 +139,10 @@ impl Processes {
         self.images.get(key)
     }
 
-    /// Where user addresses of an image lie, in order; the leaf is an exact address, the others are
-    /// return addresses, whose call lies one byte before. Ends at the first address that no mapping
+    /// Where user addresses of an image lie, in order. Ends at the first address that no mapping
     /// holds: code without frame pointers left something else in the register, and what follows is no stack.
     pub(crate) fn places(&mut self, key: &ImageKey, addresses: &[u64]) -> Places {
-        let lookups: Vec<u64> = addresses
-            .iter()
-            .enumerate()
-            .map(|(index, address)| if index == 0 { *address } else { address.saturating_sub(1) })
-            .collect();
+        let lookups: Vec<u64> = frame::instructions(addresses).collect();
         let can_read = self.is_newest(key);
         let Some(mut image) = self.images.remove(key) else {
             return Places {

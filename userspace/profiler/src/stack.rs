@@ -75,13 +75,20 @@ impl Stacks {
     /// Takes out stacks that were not used lately, and, over the limit, the longest unused half.
     pub(crate) fn evict(&mut self, crowded: bool) -> Vec<StackKey> {
         let oldest_kept = self.interval.saturating_sub(IDLE_INTERVALS);
-        let mut by_use: Vec<(u64, StackKey)> =
-            self.stacks.iter().map(|(key, stack)| (stack.used, *key)).collect();
-        by_use.sort_unstable_by_key(|(used, _)| *used);
-        let idle = by_use.partition_point(|(used, _)| *used < oldest_kept);
-        let half = if crowded || by_use.len() > STACKS_MAX { by_use.len() / 2 } else { 0 };
-        by_use.truncate(idle.max(half));
-        let gone: Vec<StackKey> = by_use.into_iter().map(|(_, key)| key).collect();
+        let is_idle = |stack: &Stack| stack.used < oldest_kept;
+        let mut gone: Vec<StackKey> =
+            self.stacks.iter().filter(|(_, stack)| is_idle(stack)).map(|(key, _)| *key).collect();
+        let half = self.stacks.len() / 2;
+        if (crowded || self.stacks.len() > STACKS_MAX) && gone.len() < half {
+            let mut kept: Vec<(u64, StackKey)> = self
+                .stacks
+                .iter()
+                .filter(|(_, stack)| !is_idle(stack))
+                .map(|(key, stack)| (stack.used, *key))
+                .collect();
+            kept.sort_unstable_by_key(|(used, _)| *used);
+            gone.extend(kept.into_iter().map(|(_, key)| key).take(half - gone.len()));
+        }
         for key in &gone {
             self.stacks.remove(key);
         }

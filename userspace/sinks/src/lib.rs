@@ -15,7 +15,7 @@ mod sink;
 mod status;
 
 pub use backoff::BackoffConfig;
-pub use outlet::{Outlet, Shutdown};
+pub use outlet::Outlet;
 pub use pyroscope::{Pyroscope, PyroscopeConfig};
 pub use queue_metrics::queue_metrics;
 pub use sink::{Reason, Sink, Verdict};

@@ -3,15 +3,11 @@
 use std::time::Duration;
 
 use queue::{Cursor, Queue, Record, Seq};
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use transport::{Shutdown, stop_asked};
 
 use crate::backoff::Backoff;
 use crate::{BackoffConfig, OutletHandle, Reason, Sink, Verdict};
-
-/// Tells outlets to stop: `Some(deadline)` means send what is pending until then. A sender that has
-/// gone means at once.
-pub type Shutdown = watch::Receiver<Option<Instant>>;
 
 /// Sends a queue's records to one destination, oldest first, one request at a time.
 #[derive(Debug)]
@@ -135,14 +131,6 @@ impl<S: Sink> Outlet<S> {
             self.job = None;
         }
         None
-    }
-}
-
-/// Waits for the order to stop and gives its deadline.
-async fn stop_asked(shutdown: &mut Shutdown) -> Instant {
-    match shutdown.wait_for(Option::is_some).await {
-        Ok(deadline) => deadline.unwrap_or_else(Instant::now),
-        Err(_) => Instant::now(),
     }
 }
 

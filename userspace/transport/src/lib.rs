@@ -17,6 +17,7 @@ mod response;
 mod retry_after;
 mod secret;
 mod server;
+mod shutdown;
 mod stall;
 #[cfg(any(test, feature = "test-server"))]
 pub mod test_server;
@@ -32,5 +33,6 @@ pub use response::{RESPONSE_BODY_BYTES_MAX, Response};
 pub use retry_after::{RETRY_AFTER_MAX, parse_retry_after};
 pub use secret::Secret;
 pub use server::Server;
+pub use shutdown::{Shutdown, stop_asked};
 pub use tls::TlsConfig;
 pub use url::Url;

@@ -9,10 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::Instant;
 
-use crate::Error;
 use crate::stall::StallLimit;
+use crate::{Error, Shutdown, stop_asked};
 
 /// Connections at the same time; more wait in the kernel's backlog.
 const CONNECTIONS_MAX: usize = 64;
@@ -68,7 +67,7 @@ impl Server {
     }
 
     /// Serves until it shall stop, and then what is under way until the deadline.
-    pub async fn serve(self, router: Router, mut shutdown: watch::Receiver<Option<Instant>>) {
+    pub async fn serve(self, router: Router, mut shutdown: Shutdown) {
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let (stop, _) = watch::channel(());
         let deadline = loop {
@@ -77,7 +76,7 @@ impl Server {
                 (permit, self.listener.accept().await)
             };
             let (permit, accepted) = tokio::select! {
-                deadline = stopped(&mut shutdown) => break deadline,
+                deadline = stop_asked(&mut shutdown) => break deadline,
                 next = next => next,
             };
             match accepted {
@@ -125,14 +124,6 @@ async fn connection(stream: TcpStream, router: Router, mut stopped: watch::Recei
     };
     if let Err(error) = ended {
         tracing::debug!("connection ended: {error}");
-    }
-}
-
-/// Returns when the server shall stop, with the deadline; at once when nobody is left to say so.
-async fn stopped(shutdown: &mut watch::Receiver<Option<Instant>>) -> Instant {
-    match shutdown.wait_for(Option::is_some).await {
-        Ok(deadline) => deadline.unwrap_or_else(Instant::now),
-        Err(_) => Instant::now(),
     }
 }
 

@@ -13,7 +13,7 @@ use super::Output;
 use super::ticks::{Delivered, Ticks};
 use crate::clock::Clock;
 use crate::event::{Event, Stack};
-use crate::frame::{Frames, Place};
+use crate::frame::{self, Frames, Place};
 use crate::interval::{Cgroups, Interval, Sources};
 use crate::process::{ImageKey, Processes, Seen};
 use crate::sampler::Sampler;
@@ -114,10 +114,9 @@ impl Session {
                 continue;
             }
             next_drain = (next_drain + drain_every).max(Instant::now());
-            self.drain();
-            if let Err(error) = self.clock.follow_hotplug() {
-                self.report(error.to_string());
-            }
+            let drained = self.drain();
+            let followed = self.clock.follow_hotplug();
+            self.report(drained.and(followed));
             if Instant::now() >= next_push {
                 next_push = (next_push + push_every).max(Instant::now());
                 self.push(SYMBOLS_WAIT);
@@ -128,9 +127,10 @@ impl Session {
             self.publish();
         }
         self.clock.stop();
-        self.drain();
+        let drained = self.drain();
         // Counts of ticks that ran while the first drain switched.
-        self.drain();
+        let drained = drained.and(self.drain());
+        self.report(drained);
         self.push(LAST_SYMBOLS_WAIT);
         self.clock.read_counts();
         self.publish();
@@ -166,20 +166,17 @@ impl Session {
             return;
         }
         let mut frames = Vec::with_capacity(stack.kernel.len() + stack.user.len());
-        for (index, address) in stack.kernel.iter().enumerate() {
-            // All but the interrupted instruction are return addresses: the call lies before.
-            let address = if index == 0 { *address } else { address.saturating_sub(1) };
-            frames.push(self.frames.id(Place::Kernel { address }));
-        }
+        frames.extend(
+            frame::instructions(&stack.kernel).map(|address| self.frames.id(Place::Kernel { address })),
+        );
         let kernel_frames = frames.len();
         let found = self.processes.places(&image, &stack.user);
-        let complete = !found.cut;
         frames.extend(found.places.into_iter().map(|place| self.frames.id(place)));
         self.stacks.insert(stack.key, image, stack.cgroup_id, frames.into_boxed_slice());
         if found.may_come && self.cut.len() < CUT_STACKS_MAX {
             self.cut.push(CutStack { key: stack.key, image, kernel_frames, addresses: stack.user });
-        } else if !complete {
-            self.processes.stacks_cut += 1;
+        } else {
+            self.processes.stacks_cut += u64::from(found.cut);
         }
     }
 
@@ -201,11 +198,8 @@ impl Session {
         }
     }
 
-    fn drain(&mut self) {
-        if let Err(error) = self.sampler.switch() {
-            self.report(error.to_string());
-            return;
-        }
+    fn drain(&mut self) -> Result<(), Error> {
+        self.sampler.switch()?;
         std::thread::sleep(SWITCH_WAIT);
         // A stack's frames were sent before it was counted: have them before its count.
         self.read_events();
@@ -224,10 +218,7 @@ impl Session {
         for key in &unknown {
             self.sampler.forget(key);
         }
-        match drained {
-            Ok(()) => self.problem = None,
-            Err(error) => self.report(error.to_string()),
-        }
+        drained
     }
 
     fn push(&mut self, wait: Duration) {
@@ -280,11 +271,15 @@ impl Session {
         }
     }
 
-    fn report(&mut self, problem: String) {
-        if self.problem.as_ref() != Some(&problem) {
+    /// Notes how a round went; a problem that lasts is logged once.
+    fn report(&mut self, round: Result<(), Error>) {
+        let problem = round.err().map(|error| error.to_string());
+        if let Some(problem) = &problem
+            && self.problem.as_ref() != Some(problem)
+        {
             tracing::error!("{problem}");
         }
-        self.problem = Some(problem);
+        self.problem = problem;
     }
 
     fn publish(&mut self) {

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use queue::{Config, Count};
+use tokio::sync::watch;
 
 use super::*;
 use crate::OutletState;
