@@ -1,14 +1,16 @@
 //! Process images and their mappings. An image is (tgid, start time, exec id): neither a reused pid
 //! nor an exec meets old mappings.
 
+mod start_time;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::clock::STAT_TICK_NS;
 use crate::executable::{Binaries, Binary};
 use crate::frame::{self, Place};
 use crate::mapping::{self, Backing};
+use start_time::started_at;
 
 /// Images kept; those without stacks go first.
 const IMAGES_MAX: usize = 16_384;
@@ -16,8 +18,11 @@ const IMAGES_MAX: usize = 16_384;
 const REREAD_MIN: Duration = Duration::from_millis(200);
 const REREAD_MAX: Duration = Duration::from_secs(30);
 
-/// A process id is not used again within a second.
-const START_TOLERANCE_NS: u64 = 1_000_000_000;
+/// After its first sight an image is read again: it is often met inside exec, or while its loader still
+/// maps libraries, and it may be gone before the next drain.
+const YOUNG_READ_AFTER: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(100)];
+/// Images that wait to be read again.
+const YOUNG_MAX: usize = 4096;
 
 /// Identity of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,6 +70,8 @@ pub(crate) struct Processes {
     images: HashMap<ImageKey, Image>,
     /// The newest image of each tgid: only its mappings are what /proc shows.
     newest: HashMap<u32, ImageKey>,
+    /// When which image is read again, in the order of arrival.
+    young: Vec<(Instant, ImageKey)>,
     binaries: Binaries,
     next_number: u32,
     /// Times mappings were read from /proc.
@@ -119,6 +126,9 @@ impl Processes {
         self.note(seen.key);
         if !image.kernel_thread && self.is_newest(&seen.key) {
             self.read_mappings(&mut image);
+            if self.young.len() + YOUNG_READ_AFTER.len() <= YOUNG_MAX {
+                self.young.extend(YOUNG_READ_AFTER.map(|after| (now + after, seen.key)));
+            }
         }
         self.images.insert(seen.key, image);
     }
@@ -133,6 +143,25 @@ impl Processes {
 
     fn is_newest(&self, key: &ImageKey) -> bool {
         self.newest.get(&key.tgid) == Some(key)
+    }
+
+    /// When [`Self::read_young`] has something to do.
+    pub(crate) fn next_young(&self) -> Option<Instant> {
+        self.young.iter().map(|(due, _)| *due).min()
+    }
+
+    /// Reads images again that were met a moment ago.
+    pub(crate) fn read_young(&mut self) {
+        let now = Instant::now();
+        let due: Vec<(Instant, ImageKey)> = self.young.extract_if(.., |(due, _)| *due <= now).collect();
+        for (_, key) in due {
+            if self.is_newest(&key)
+                && let Some(mut image) = self.images.remove(&key)
+            {
+                self.read_mappings(&mut image);
+                self.images.insert(key, image);
+            }
+        }
     }
 
     pub(crate) fn get(&self, key: &ImageKey) -> Option<&Image> {
@@ -242,37 +271,6 @@ impl Processes {
     }
 }
 
-/// Whether the process with this id began when the image did. /proc counts from boot in hundredths of a
-/// second, the kernel's CLOCK_MONOTONIC leaves out suspended time (proc(5), field 22 of stat).
-fn started_at(pid: u32, start_time_ns: u64) -> bool {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
-        return false;
-    };
-    // The name in parentheses may hold anything, also parentheses.
-    let Some((_, fields)) = stat.rsplit_once(')') else {
-        return false;
-    };
-    let Some(ticks) = fields.split_ascii_whitespace().nth(19).and_then(|field| field.parse::<u64>().ok())
-    else {
-        return false;
-    };
-    let started_ns = ticks.saturating_mul(STAT_TICK_NS);
-    started_ns.abs_diff(start_time_ns.saturating_add(suspended_ns())) <= START_TOLERANCE_NS
-}
-
-/// What CLOCK_BOOTTIME is ahead of CLOCK_MONOTONIC now. A process older than a suspension seems younger by
-/// it than /proc says; then its mappings are not believed.
-fn suspended_ns() -> u64 {
-    let read = |clock| {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: a complete timespec; these clocks always exist.
-        unsafe { libc::clock_gettime(clock, &raw mut time) };
-        (time.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec as u64)
-    };
-    let (monotonic, boot) = (read(libc::CLOCK_MONOTONIC), read(libc::CLOCK_BOOTTIME));
-    boot.saturating_sub(monotonic)
-}
-
 impl Image {
     /// As this process sees it, else as the initial PID namespace does.
     pub(crate) fn pid(&self) -> u32 {
@@ -297,97 +295,4 @@ impl Image {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// When this process began, as the kernel would say.
-    fn own_start_ns() -> u64 {
-        let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-        let ticks: u64 =
-            stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap().parse().unwrap();
-        (ticks * STAT_TICK_NS).saturating_sub(suspended_ns())
-    }
-
-    fn seen(tgid: u32, exec_id: u32) -> Seen {
-        let key = ImageKey { tgid, exec_id, start_time_ns: own_start_ns() };
-        Seen { key, pid: Some(tgid), name: "me".into(), kernel_thread: false }
-    }
-
-    #[test]
-    fn an_address_of_this_process_lies_in_its_own_file() {
-        let mut processes = Processes::default();
-        let me = seen(std::process::id(), 0);
-        let key = me.key;
-        processes.see(me);
-        let address = an_address_of_this_process_lies_in_its_own_file as *const () as u64;
-        let Places { places, cut, may_come } = processes.places(&key, &[address, 1, address]);
-        assert!(cut && may_come, "the mappings were read just now");
-        assert!(matches!(&places[0], Place::File { binary, .. } if binary.name.starts_with("profiler")));
-        assert!(matches!(places[1], Place::Unknown));
-        assert_eq!(places.len(), 2);
-    }
-
-    #[test]
-    fn an_image_replaced_by_exec_keeps_its_own_mappings() {
-        let mut processes = Processes::default();
-        let (old, new) = (seen(std::process::id(), 0), seen(std::process::id(), 1));
-        let (old_key, new_key) = (old.key, new.key);
-        processes.see(old);
-        processes.images.get_mut(&old_key).unwrap().ranges.clear();
-        processes.images.get_mut(&old_key).unwrap().reread_after = Instant::now();
-        processes.see(new);
-        let address = seen as *const () as u64;
-        assert!(matches!(processes.places(&old_key, &[address]).places[0], Place::Unknown));
-        assert!(matches!(processes.places(&new_key, &[address]).places[0], Place::File { .. }));
-    }
-
-    #[test]
-    fn images_in_use_or_seen_lately_are_kept() {
-        let mut processes = Processes::default();
-        for exec_id in 0..3 {
-            processes.see(seen(std::process::id(), exec_id));
-        }
-        processes.retain(Duration::from_secs(60), |_| false);
-        assert_eq!(processes.len(), 3);
-        processes.retain(Duration::ZERO, |key| key.exec_id == 2);
-        assert_eq!(processes.len(), 1);
-    }
-
-    #[test]
-    fn a_process_that_only_has_the_same_id_gives_no_mappings() {
-        let mut processes = Processes::default();
-        let mut other = seen(std::process::id(), 0);
-        other.key.start_time_ns += 10_000_000_000;
-        let key = other.key;
-        processes.see(other);
-        let address = seen as *const () as u64;
-        assert!(matches!(processes.places(&key, &[address]).places[0], Place::Unknown));
-        assert_eq!(processes.maps_unreadable, 1);
-    }
-
-    #[test]
-    fn an_exec_that_is_already_known_keeps_the_old_image_from_its_mappings() {
-        let mut processes = Processes::default();
-        let (old, new) = (seen(std::process::id(), 0), seen(std::process::id(), 1));
-        let old_key = old.key;
-        processes.note(new.key);
-        processes.see(old);
-        assert!(matches!(processes.places(&old_key, &[seen as *const () as u64]).places[0], Place::Unknown));
-    }
-
-    #[test]
-    fn an_address_mapped_since_is_found_when_asked_later() {
-        let mut processes = Processes::default();
-        let me = seen(std::process::id(), 0);
-        let key = me.key;
-        processes.see(me);
-        let image = processes.images.get_mut(&key).unwrap();
-        image.ranges.clear();
-        let address = seen as *const () as u64;
-        assert!(processes.places(&key, &[address]).may_come);
-        processes.images.get_mut(&key).unwrap().reread_after = Instant::now();
-        let later = processes.places(&key, &[address]);
-        assert!(!later.cut && matches!(later.places[0], Place::File { .. }));
-        assert_eq!(processes.images[&key].reread_wait, REREAD_MIN);
-    }
-}
+mod tests;

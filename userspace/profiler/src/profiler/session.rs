@@ -108,8 +108,13 @@ impl Session {
         let drain_every = Duration::from_millis(self.config.drain_interval_ms);
         let push_every = Duration::from_millis(self.config.push_interval_ms);
         let (mut next_drain, mut next_push) = (Instant::now() + drain_every, Instant::now() + push_every);
-        while !wait(self.sampler.ring_fd(), wake, next_drain) {
+        loop {
+            let until = self.processes.next_young().map_or(next_drain, |young| young.min(next_drain));
+            if wait(self.sampler.ring_fd(), wake, until) {
+                break;
+            }
             self.read_events();
+            self.processes.read_young();
             if Instant::now() < next_drain {
                 continue;
             }
