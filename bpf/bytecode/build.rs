@@ -11,6 +11,8 @@ const TARGET: &str = "bpfel-unknown-none";
 const PROGRAM: &str = "sampler";
 /// Debian's compiler, whose `core` for BPF comes as the package libstd-rust-web-dev-bpf.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+/// Machine for which the programs are built, where it is not the one that the outer build is for.
+const MACHINE: &str = "KOVAR_BPF_MACHINE";
 /// The outer build's settings, none of which may reach the kernel programs.
 const OUTER_SETTINGS: [&str; 12] = [
     "RUSTFLAGS",
@@ -54,9 +56,32 @@ impl fmt::Display for Toolchain {
     }
 }
 
+/// The machine whose registers the programs read.
+#[derive(Clone, Copy)]
+enum Machine {
+    X86_64,
+    Aarch64,
+}
+
+impl Machine {
+    fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Aarch64 => "aarch64",
+        }
+    }
+
+    fn features(self) -> &'static [&'static str] {
+        match self {
+            Self::X86_64 => &[],
+            Self::Aarch64 => &["--features", "aarch64"],
+        }
+    }
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let workspace = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../..").canonicalize()?;
-    for input in ["bpf/probes", "bpf/abi", "bpf/bytecode/build.rs", "Cargo.lock"] {
+    for input in ["bpf/probes", "bpf/abi", "bpf/unwind", "bpf/bytecode/build.rs", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", workspace.join(input).display());
     }
     let out_dir = PathBuf::from(env::var("OUT_DIR")?);
@@ -66,14 +91,18 @@ fn main() -> Result<(), Box<dyn Error>> {
          nightly with rust-src is installed: run `cargo xtask setup`",
     )?;
 
+    let machine = machine()?;
     let target_dir = out_dir.join("cargo");
     let mut build = cargo(&toolchain)?;
     build
         .current_dir(&workspace)
         .args(["build", "--locked", "--release", "--package", "probes", "--bin", PROGRAM, "--target", TARGET])
+        .args(machine.features())
         .arg("--target-dir")
         .arg(&target_dir)
-        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(&linker));
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(&linker))
+        // Which machine's registers aya-ebpf knows.
+        .env("AYA_BPF_TARGET_ARCH", machine.name());
     let status = build.status().map_err(|e| format!("cannot start {:?}: {e}", build.get_program()))?;
     if !status.success() {
         return Err(format!("the kernel programs do not build with {toolchain} ({status})").into());
@@ -81,6 +110,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::copy(target_dir.join(TARGET).join("release").join(PROGRAM), out_dir.join(PROGRAM))?;
     fs::write(out_dir.join("toolchain"), format!("{toolchain}\n"))?;
     Ok(())
+}
+
+fn machine() -> Result<Machine, Box<dyn Error>> {
+    println!("cargo::rerun-if-env-changed={MACHINE}");
+    let name = env::var(MACHINE).or_else(|_unset| env::var("CARGO_CFG_TARGET_ARCH"))?;
+    [Machine::X86_64, Machine::Aarch64]
+        .into_iter()
+        .find(|machine| machine.name() == name)
+        .ok_or_else(|| format!("the kernel programs know x86_64 and aarch64, not {name}").into())
 }
 
 /// Cargo for this toolchain, its environment free of the outer build's settings.

@@ -51,10 +51,22 @@ counters! {
     CgroupNotSent = "cgroup_not_sent", false;
     /// Kernel stacks that filled the buffer: their outermost frames are missing.
     KernelStackTruncated = "kernel_stack_truncated", false;
-    /// User stacks that filled the buffer: their outermost frames are missing.
+    /// User stacks with more frames than are kept: their outermost frames are missing.
     UserStackTruncated = "user_stack_truncated", false;
     /// User stacks that could not be read at all.
     UserStackUnreadable = "user_stack_unreadable", false;
     /// Frames sent to user space: a stack's first sight, or again after it was forgotten.
     StacksSent = "stacks_sent", false;
+    /// Samples sent as registers and a copy of the stack, because they could not be unwound yet; not counted
+    /// in a count map.
+    RawSent = "raw_sent", false;
+    /// Samples that should have been sent so but for the room in the ring buffer: counted with the frames that
+    /// were found.
+    RawRingFull = "raw_ring_full", false;
+    /// Samples of a process whose executable mappings had changed since its layout was written.
+    LayoutStale = "layout_stale", false;
+    /// User frames whose mapping and rule were looked up, because the CPU's cache of frames did not have them.
+    FramesLookedUp = "frames_looked_up", false;
+    /// Samples dropped because the next of the linked programs could not be entered.
+    ProgramNotEntered = "program_not_entered", true;
 }

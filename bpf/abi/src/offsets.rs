@@ -29,6 +29,19 @@ pub struct Offsets {
     pub upid_bytes: u32,
     /// `pid_namespace.ns.inum`.
     pub pid_namespace_inum: u32,
+    /// The byte that holds the bit `in_execve`.
+    pub task_in_execve: u32,
+    /// That bit in its byte; 0 when it is not known.
+    pub in_execve_mask: u32,
+    pub task_mm: u32,
+    /// `mm_struct.exec_vm`, pages.
+    pub mm_exec_vm: u32,
+    /// `mm_struct.start_stack`; 0 when it is not known.
+    pub mm_start_stack: u32,
+    /// `task_struct.stack`, the lowest address of the kernel stack.
+    pub task_stack: u32,
+    /// Offset of `pt_regs` from there, where `bpf_task_pt_regs` does not exist (before 5.15).
+    pub stack_pt_regs: u32,
 }
 
 /// `Settings::cgroup`: cgroup facts are missing, the cgroup id stays 0.
@@ -54,12 +67,16 @@ pub struct Settings {
     pub wakeup_bytes: u64,
     /// Inode number of user space's PID namespace when it is not the initial one, else 0.
     pub pid_namespace_inum: u32,
-    /// Keeps the size a multiple of 8.
-    pub reserved: u32,
+    /// 1 to unwind user stacks with tables; 0 leaves them to the kernel's own walk by frame pointers.
+    pub unwind: u32,
+    /// 1 when the helper `bpf_task_pt_regs` exists (since 5.15).
+    pub has_task_pt_regs: u32,
+    /// 1 to compare `mm->exec_vm` with the layout.
+    pub checks_exec_pages: u32,
 }
 
-const _: () = assert!(size_of::<Offsets>() == 80);
-const _: () = assert!(size_of::<Settings>() == 32);
+const _: () = assert!(size_of::<Offsets>() == 108);
+const _: () = assert!(size_of::<Settings>() == 40);
 
 #[cfg(feature = "user")]
 // SAFETY: repr(C), integers only, no padding: the size is asserted above.

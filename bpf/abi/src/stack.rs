@@ -2,8 +2,8 @@
 
 /// `kernel.perf_event_max_stack` by default; `bpf_get_stack` gives no more (kernel/bpf/stackmap.c).
 pub const KERNEL_FRAMES_MAX: usize = 127;
-/// As [`KERNEL_FRAMES_MAX`], for the user half.
-pub const USER_FRAMES_MAX: usize = 127;
+/// Frames of the user half; one less than a power of two, so that the verifier gets its bound by a mask.
+pub const USER_FRAMES_MAX: usize = 1023;
 /// `TASK_COMM_LEN` of include/linux/sched.h.
 pub const COMM_BYTES: usize = 16;
 

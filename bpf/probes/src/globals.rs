@@ -24,6 +24,13 @@ static OFFSETS: Offsets = Offsets {
     upid_ns: 0,
     upid_bytes: 0,
     pid_namespace_inum: 0,
+    task_in_execve: 0,
+    in_execve_mask: 0,
+    task_mm: 0,
+    mm_exec_vm: 0,
+    mm_start_stack: 0,
+    task_stack: 0,
+    stack_pt_regs: 0,
 };
 
 #[unsafe(no_mangle)]
@@ -34,7 +41,9 @@ static SETTINGS: Settings = Settings {
     cgroup: 0,
     wakeup_bytes: 0,
     pid_namespace_inum: 0,
-    reserved: 0,
+    unwind: 0,
+    has_task_pt_regs: 0,
+    checks_exec_pages: 0,
 };
 
 /// One offset, read so that the compiler cannot take the zero of the object file for it.

@@ -1,84 +1,86 @@
 //! Who was interrupted: process, its image, its cgroup.
 
-use abi::{Counter, EVENT_STACK, StackEvent};
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_kernel};
+use abi::{COMM_BYTES, Counter, End, StackEvent, image_key};
+use aya_ebpf::{
+    bindings::BPF_ANY,
+    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_kernel},
+};
 
 use crate::{
     cgroup,
     globals::{offset, setting},
-    maps,
+    maps::{self, IMAGES_SENT},
+    scratch::Scratch,
 };
 
 /// Nested PID namespaces that are searched; the kernel allows 32, container runtimes nest 2 or 3.
 const PID_LEVELS_MAX: u32 = 8;
 
-/// The interrupted process.
-pub(crate) struct Identity {
-    pub(crate) tgid: u32,
-    pub(crate) exec_id: u32,
-    pub(crate) task_flags: u32,
-    pub(crate) start_time_ns: u64,
-    pub(crate) cgroup_id: u64,
-    pub(crate) kernfs_node: u64,
-    pub(crate) leader: u64,
-}
-
-impl Identity {
-    /// The parts that user space gets.
-    #[inline(always)]
-    pub(crate) fn fill(&self, event: &mut StackEvent) {
-        event.kind = EVENT_STACK;
-        event.task_flags = self.task_flags;
-        event.tgid = self.tgid;
-        event.exec_id = self.exec_id;
-        event.start_time_ns = self.start_time_ns;
-        event.cgroup_id = self.cgroup_id;
-    }
-
-    /// Whether this task runs user code.
-    #[inline(always)]
-    pub(crate) fn has_user_stack(&self) -> bool {
-        self.task_flags & setting!(no_user_stack_flags) == 0
-    }
-}
-
-/// Reads who runs, or counts why there is no sample.
+/// Starts the sample with who runs, without frames; counts why there is no sample if so.
 #[inline(always)]
-pub(crate) fn read() -> Option<Identity> {
+pub(crate) fn read(scratch: &mut Scratch) -> bool {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     if tgid == 0 {
         maps::count(Counter::Idle);
-        return None;
+        return false;
     }
     // SAFETY: takes no argument.
     let task = unsafe { bpf_get_current_task() };
-    let identity = read_task(task, tgid);
-    if identity.is_none() {
+    scratch.event.tgid = tgid;
+    scratch.event.kernel_frames = 0;
+    scratch.event.user_frames = 0;
+    scratch.event.end = End::Root as u32;
+    if read_task(task, scratch).is_none() {
         maps::count(Counter::TaskUnreadable);
+        return false;
     }
-    identity
+    true
 }
 
 #[inline(always)]
-fn read_task(task: u64, tgid: u32) -> Option<Identity> {
+fn read_task(task: u64, scratch: &mut Scratch) -> Option<()> {
     let leader: u64 = read_field(task, offset!(task_group_leader))?;
-    let exec_id: u32 = read_field(leader, offset!(task_self_exec_id))?;
-    let start_time_ns: u64 = read_field(leader, offset!(task_start_time))?;
-    let task_flags: u32 = read_field(task, offset!(task_flags))?;
+    scratch.leader = leader;
+    scratch.event.exec_id = read_field(leader, offset!(task_self_exec_id))?;
+    scratch.event.start_time_ns = read_field(leader, offset!(task_start_time))?;
+    scratch.event.task_flags = read_field(task, offset!(task_flags))?;
     let (kernfs_node, cgroup_id) =
         if setting!(cgroup) != abi::CGROUP_NONE { cgroup::of_task(task)? } else { (0, 0) };
-    Some(Identity { tgid, exec_id, task_flags, start_time_ns, cgroup_id, kernfs_node, leader })
+    scratch.kernfs_node = kernfs_node;
+    scratch.event.cgroup_id = cgroup_id;
+    Some(())
 }
 
-/// The process's number in the PID namespace of user space, which names `/proc/PID` there. Only asked
-/// for when a stack is sent.
+/// Adds what user space needs when the process is new to it; gives whether it is not. Only asked for when
+/// something is sent.
 #[inline(always)]
-pub(crate) fn visible_tgid(identity: &Identity) -> u32 {
+pub(crate) fn describe(scratch: &mut Scratch) -> bool {
+    cgroup::send_once(scratch.kernfs_node, scratch.event.cgroup_id);
+    scratch.event.comm = read_field(scratch.leader, offset!(task_comm)).unwrap_or([0; COMM_BYTES]);
+    scratch.event.visible_tgid = visible_tgid(scratch);
+    let key = image_key(scratch.event.tgid, scratch.event.exec_id);
+    // SAFETY: the value is copied at once.
+    unsafe { IMAGES_SENT.get(key) }.is_some_and(|start| *start == scratch.event.start_time_ns)
+}
+
+/// Remembers that user space has the process.
+#[inline(always)]
+pub(crate) fn note_sent(event: &StackEvent, image_known: bool) {
+    if !image_known {
+        let key = image_key(event.tgid, event.exec_id);
+        // If the insert fails, the process's next stack wakes the reader once more.
+        let _woken_again = IMAGES_SENT.insert(key, event.start_time_ns, u64::from(BPF_ANY));
+    }
+}
+
+/// The process's number in the PID namespace of user space, which names `/proc/PID` there.
+#[inline(always)]
+fn visible_tgid(scratch: &Scratch) -> u32 {
     let wanted = setting!(pid_namespace_inum);
     if wanted == 0 {
-        return identity.tgid;
+        return scratch.event.tgid;
     }
-    number_in(identity.leader, wanted).unwrap_or(0)
+    number_in(scratch.leader, wanted).unwrap_or(0)
 }
 
 /// `struct pid` holds one number for each namespace from the initial one inwards (include/linux/pid.h).

@@ -1,20 +1,21 @@
-//! The maps: two count maps, what user space has seen, the ring buffer, counters, scratch.
+//! The maps: count maps, what user space has seen, tables and layouts, the ring buffer, counters, scratch.
 //! User space sets the capacities at load, by the number of CPUs.
 
 use abi::{
-    COUNTER_COUNT, CgroupEvent, Control, Counter, KERNEL_FRAMES_MAX, StackEvent, StackKey, USER_FRAMES_MAX,
+    CHUNK_PAGES, CHUNKS_MAX, COUNTER_COUNT, CgroupEvent, Control, Counter, EXECUTABLES_MAX, Executable,
+    IMAGES_MAX, Image, PROGRAM_COUNT, Page, StackKey,
 };
 use aya_ebpf::{
-    macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    bindings::BPF_F_MMAPABLE,
+    btf_maps::{self, ArrayOfMaps},
+    macros::{btf_map, map},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 
-/// Where one sample is put together.
-#[repr(C)]
-pub(crate) struct Scratch {
-    pub(crate) event: StackEvent,
-    pub(crate) frames: [u64; KERNEL_FRAMES_MAX + USER_FRAMES_MAX],
-}
+use crate::{raw::RawScratch, scratch::Scratch};
+
+/// Pages of one chunk, written by user space through its own mapping of them.
+pub(crate) type Chunk = btf_maps::Array<Page, { CHUNK_PAGES as usize }, { BPF_F_MMAPABLE as usize }>;
 
 /// Counts by stack; never an LRU, which would lose counts silently.
 #[map]
@@ -36,8 +37,24 @@ pub(crate) static IMAGES_SENT: LruHashMap<u64, u64> = LruHashMap::with_max_entri
 #[map]
 pub(crate) static CGROUPS_SENT: LruHashMap<u64, u32> = LruHashMap::with_max_entries(4096, 0);
 
+/// Unwind tables and layouts.
+#[btf_map]
+pub(crate) static PAGES: ArrayOfMaps<Chunk, { CHUNKS_MAX as usize }> = ArrayOfMaps::new();
+
+/// Executables by slot.
 #[map]
-pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+pub(crate) static EXECUTABLES: Array<Executable> = Array::with_max_entries(EXECUTABLES_MAX, 0);
+
+/// Layouts of process images, by [`abi::image_key`].
+#[map]
+pub(crate) static IMAGES: HashMap<u64, Image> = HashMap::with_max_entries(IMAGES_MAX, 0);
+
+/// By [`abi::Program`].
+#[map]
+pub(crate) static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(PROGRAM_COUNT, 0);
+
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 21, 0);
 
 #[map]
 pub(crate) static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
@@ -47,6 +64,9 @@ pub(crate) static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COU
 
 #[map]
 pub(crate) static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+#[map]
+pub(crate) static RAW_SCRATCH: PerCpuArray<RawScratch> = PerCpuArray::with_max_entries(1, 0);
 
 #[map]
 pub(crate) static CGROUP_SCRATCH: PerCpuArray<CgroupEvent> = PerCpuArray::with_max_entries(1, 0);

@@ -1,17 +1,25 @@
-//! The perf_event program: one sample of the interrupted task, counted by its stack.
+//! The perf_event programs: one sample of the interrupted task, its user stack unwound, counted by its stack.
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
-mod aggregate;
+mod cache;
 mod cgroup;
+mod finish;
 mod globals;
 mod identity;
+mod image;
 mod maps;
+mod native;
+mod programs;
+mod raw;
+mod registers;
+mod scratch;
 mod stack;
+mod tables;
 
-use abi::Counter;
+use abi::{Counter, End, Program};
 use aya_ebpf::{macros::perf_event, programs::PerfEventContext};
 
-use crate::maps::{SCRATCH, Scratch};
+use crate::{globals::setting, registers::Mode, scratch::Scratch};
 
 /// GPL-only helpers (bpf_get_stack, bpf_probe_read_kernel) are called.
 #[unsafe(no_mangle)]
@@ -28,17 +36,57 @@ pub(crate) fn sampler(ctx: PerfEventContext) -> u32 {
 #[inline(always)]
 fn sample(ctx: &PerfEventContext) {
     maps::count(Counter::Ran);
-    let Some(identity) = identity::read() else {
+    let Some(scratch) = Scratch::get() else {
         return;
     };
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+    if !identity::read(scratch) {
         return;
-    };
-    // SAFETY: a per-CPU value, and the program cannot be entered twice on one CPU (bpf_prog_active).
-    let scratch: &mut Scratch = unsafe { &mut *scratch };
-    identity.fill(&mut scratch.event);
-    stack::capture(ctx, &identity, scratch);
-    aggregate::count_stack(&identity, scratch);
+    }
+    if setting!(kernel) == 1 {
+        stack::kernel_half(ctx, scratch);
+    }
+    // Kernel threads and their like never run user code.
+    let has_user_half = setting!(user) == 1 && scratch.event.task_flags & setting!(no_user_stack_flags) == 0;
+    let next = if has_user_half { user_half(ctx, scratch) } else { Program::Finish };
+    match next {
+        Program::Native => programs::enter(ctx, Program::Native),
+        Program::Finish => programs::enter(ctx, Program::Finish),
+        Program::Raw => programs::enter(ctx, Program::Raw),
+    }
+}
+
+/// Finds out how the user stack is to be walked, and which program goes on.
+#[inline(always)]
+fn user_half(ctx: &PerfEventContext, scratch: &mut Scratch) -> Program {
+    if setting!(unwind) == 0 {
+        stack::user_half(ctx, scratch, End::Root);
+        return Program::Finish;
+    }
+    let mode =
+        if image::has_memory() { registers::read(ctx, scratch) } else { Err(End::RegistersUnreadable) };
+    match mode {
+        Ok(Mode::Native) => {}
+        Ok(Mode::Compat) => {
+            stack::user_half(ctx, scratch, End::Compat);
+            return Program::Finish;
+        }
+        Err(end) => {
+            maps::count(Counter::UserStackUnreadable);
+            scratch.event.end = end as u32;
+            return Program::Finish;
+        }
+    }
+    match image::find(scratch) {
+        Ok(()) => Program::Native,
+        Err(_) if image::is_in_exec() => {
+            scratch.event.end = End::RegistersUnreadable as u32;
+            Program::Finish
+        }
+        Err(end) => {
+            scratch.event.end = end as u32;
+            Program::Raw
+        }
+    }
 }
 
 /// The host only checks and lints this package.

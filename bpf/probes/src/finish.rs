@@ -1,29 +1,39 @@
-//! Counts identical stacks; a stack's frames are sent only when user space does not have them.
+//! The program that counts identical stacks; a stack's frames are sent only when user space does not have them.
 
-use abi::{COMM_BYTES, Counter, StackEvent, StackKey};
+use abi::{Counter, EVENT_STACK, StackEvent, StackKey};
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    macros::perf_event,
     maps::HashMap,
+    programs::PerfEventContext,
 };
 
 use crate::{
-    cgroup,
-    globals::{offset, setting},
-    identity::{self, Identity, read_field},
-    maps::{self, CONTROL, COUNTS_0, COUNTS_1, EVENTS, IMAGES_SENT, SCRATCH, STACKS_SENT, Scratch},
-    stack,
+    globals::setting,
+    identity,
+    maps::{self, CONTROL, COUNTS_0, COUNTS_1, EVENTS, STACKS_SENT},
+    scratch::Scratch,
 };
 
 const EEXIST: i32 = -17;
 
+/// Ends every sample that is not sent raw.
+#[perf_event]
+pub(crate) fn finish(_ctx: PerfEventContext) -> u32 {
+    if let Some(scratch) = Scratch::get() {
+        count_stack(scratch);
+    }
+    0
+}
+
 /// Sends the frames if they are new, then counts the stack. Either counts the sample or counts why not.
 #[inline(always)]
-pub(crate) fn count_stack(identity: &Identity, scratch: &mut Scratch) {
+fn count_stack(scratch: &mut Scratch) {
     let hash = hash_stack();
     scratch.event.hash = hash;
-    let key = StackKey { hash, tgid: identity.tgid, exec_id: identity.exec_id };
+    let key = StackKey { hash, tgid: scratch.event.tgid, exec_id: scratch.event.exec_id };
     // SAFETY: the reference is dropped at once.
-    if unsafe { STACKS_SENT.get(key) }.is_none() && !send(identity, &key, scratch) {
+    if unsafe { STACKS_SENT.get(key) }.is_none() && !send(&key, scratch) {
         maps::count(Counter::RingFull);
         return;
     }
@@ -73,16 +83,12 @@ unsafe fn atomic_increment(value: *mut u64) {
 }
 
 #[inline(always)]
-fn send(identity: &Identity, key: &StackKey, scratch: &mut Scratch) -> bool {
-    cgroup::send_once(identity.kernfs_node, identity.cgroup_id);
-    scratch.event.comm = read_field(identity.leader, offset!(task_comm)).unwrap_or([0; COMM_BYTES]);
-    scratch.event.visible_tgid = identity::visible_tgid(identity);
-    let image = u64::from(identity.tgid) << 32 | u64::from(identity.exec_id);
-    // SAFETY: the value is copied at once.
-    let image_known = unsafe { IMAGES_SENT.get(image) }.is_some_and(|start| *start == identity.start_time_ns);
+fn send(key: &StackKey, scratch: &mut Scratch) -> bool {
+    let image_known = identity::describe(scratch);
+    scratch.event.kind = EVENT_STACK;
     // A process that was never seen wakes the reader at once, who reads its mappings while it lives.
     let wake = !image_known || EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) >= setting!(wakeup_bytes);
-    let frames = stack::kernel_frames(&scratch.event) + stack::user_frames(&scratch.event);
+    let frames = scratch.kernel_frames() + scratch.user_frames();
     let bytes = size_of::<StackEvent>() + frames * size_of::<u64>();
     // SAFETY: `frames` follow `event` in Scratch without padding, and `bytes` stays inside it.
     let data = unsafe { core::slice::from_raw_parts((&raw const *scratch).cast::<u8>(), bytes) };
@@ -91,11 +97,9 @@ fn send(identity: &Identity, key: &StackKey, scratch: &mut Scratch) -> bool {
         return false;
     }
     maps::count(Counter::StacksSent);
-    // If either insert fails, the frames are sent once more with the next sample.
+    // If the insert fails, the frames are sent once more with the next sample.
     let _sent_again = STACKS_SENT.insert(key, 1u32, u64::from(BPF_ANY));
-    if !image_known {
-        let _sent_again = IMAGES_SENT.insert(image, identity.start_time_ns, u64::from(BPF_ANY));
-    }
+    identity::note_sent(&scratch.event, image_known);
     true
 }
 
@@ -106,14 +110,13 @@ fn send(identity: &Identity, key: &StackKey, scratch: &mut Scratch) -> bool {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn hash_stack() -> u64 {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+    let Some(scratch) = Scratch::get() else {
         return 0;
     };
-    // SAFETY: a per-CPU value that only the program running on this CPU uses.
-    let scratch = unsafe { &*scratch };
+    let frames = scratch.kernel_frames() + scratch.user_frames();
     let event = &scratch.event;
-    let frames = stack::kernel_frames(event) + stack::user_frames(event);
     let mut hash = mix(mix(frames as u64, event.start_time_ns), event.cgroup_id);
+    hash = mix(hash, u64::from(event.end) << 32 | u64::from(event.kernel_frames));
     for (index, address) in scratch.frames.iter().enumerate() {
         if index >= frames {
             break;
