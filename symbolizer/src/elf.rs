@@ -21,6 +21,8 @@ use crate::query::{Executable, Frame, Reason, Resolved};
 use crate::sigbus;
 use crate::stats::Stats;
 
+/// What a stub that jumps to another file's function is called, whichever it is.
+const STUB_NAME: &str = "[plt]";
 /// Names of functions and files shared between frames.
 const TEXTS_MAX: usize = 16_384;
 /// Executables remembered as having debug information that cannot be read.
@@ -145,6 +147,9 @@ impl Elf {
         // Done before, unless all was let go since.
         self.open(executable, stats)?;
         let opened = self.opened.get(&executable.id).ok_or(Reason::Unreadable)?;
+        if opened.layout.is_stub(offset) {
+            return Ok(Arc::from([Frame::named(STUB_NAME)]));
+        }
         let address = opened.layout.virtual_address(offset).ok_or(Reason::NoSymbol)?;
         if opened.debug {
             self.debug_answers += 1;

@@ -15,6 +15,7 @@ use crate::query::Reason;
 pub use read::ReadAt;
 use read::{half, quarter, read, word};
 
+const STUB_SECTIONS_MAX: usize = 16;
 const SECTIONS_MAX: u64 = 16_384;
 const PROGRAM_HEADERS_MAX: u64 = 1024;
 const SECTION_NAMES_BYTES_MAX: u64 = 1024 * 1024;
@@ -75,6 +76,9 @@ pub struct Layout {
     refers_to_other_file: bool,
     /// The first of the name, which is the one that is read, may be there and empty.
     symtab: Option<Section>,
+    /// Sections of stubs that jump to other files' functions. No symbol names them; one without a size that
+    /// stands before them would.
+    stubs: Vec<Section>,
     minidebug: Option<Section>,
 }
 
@@ -99,6 +103,13 @@ impl Layout {
         let load = self.loads.iter().filter(|load| load.executable).find(holds);
         let load = load.or_else(|| self.loads.iter().find(holds))?;
         load.address.checked_add(file_offset - load.offset)
+    }
+
+    /// Whether a byte of the file belongs to a stub that jumps to another file's function.
+    pub fn is_stub(&self, file_offset: u64) -> bool {
+        let holds =
+            |section: &Section| file_offset.checked_sub(section.offset).is_some_and(|at| at < section.bytes);
+        self.stubs.iter().any(holds)
     }
 
     /// Whether debug information can be read from this file alone.
@@ -161,6 +172,9 @@ impl Layout {
         match name {
             b".symtab" | b".strtab" | b".dynsym" | b".dynstr" => {
                 self.symbol_bytes = self.symbol_bytes.saturating_add(section.place.bytes);
+            }
+            b".plt" | b".plt.sec" | b".plt.got" | b".iplt" if self.stubs.len() < STUB_SECTIONS_MAX => {
+                self.stubs.push(section.place);
             }
             b".gnu_debuglink" | b".gnu_debugaltlink" | b".debug_sup" => self.refers_to_other_file = true,
             _ if name.starts_with(b".debug_") && section.flags & SHF_COMPRESSED != 0 => {

@@ -160,6 +160,7 @@ fn check(mut settings: Settings, problems: &mut Problems) -> Config {
             user: profiler.user,
             drain_interval_ms: profiler.drain_interval.as_ms(),
             push_interval_ms: profiler.push_interval.as_ms(),
+            tables_max_bytes: profiler.tables_max_bytes.bytes(),
             only: profiler::Only::Everything,
         }),
         queue_bytes_max: settings.queue.max_bytes.bytes(),

@@ -1,18 +1,16 @@
 //! The sampling clock: one perf event per online CPU, followed through hot-plug, and its own account of ticks.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use perf_event_open_sys as sys;
 use perf_event_open_sys::bindings;
 
 use crate::Error;
-use crate::host;
+use crate::online::{self, CpuEvent, PerCpu, online_cpus};
 
-const ONLINE_PATH: &str = "/sys/devices/system/cpu/online";
 const NANOSECONDS: u64 = 1_000_000_000;
 /// `/proc/stat` counts in USER_HZ, 100 on every Linux architecture that BPF runs on.
 pub(crate) const STAT_TICK_NS: u64 = NANOSECONDS / 100;
@@ -22,7 +20,7 @@ pub(crate) const STAT_TICK_NS: u64 = NANOSECONDS / 100;
 pub(crate) struct Clock {
     period_ns: u64,
     program: OwnedFd,
-    events: BTreeMap<u32, Event>,
+    events: PerCpu<Event>,
     /// Of events that were closed.
     closed_ns: u64,
     idle_at_start_ns: u64,
@@ -40,17 +38,10 @@ impl Clock {
         let program = program
             .try_clone_to_owned()
             .map_err(|source| Error::System { what: "duplicate the program's descriptor".into(), source })?;
-        let mut clock = Self {
-            period_ns: NANOSECONDS / u64::from(rate_hz),
-            program,
-            events: BTreeMap::new(),
-            closed_ns: 0,
-            idle_at_start_ns: idle_ns(),
-        };
-        for cpu in online_cpus()? {
-            clock.open(cpu)?;
-        }
-        Ok(clock)
+        let period_ns = NANOSECONDS / u64::from(rate_hz);
+        let idle_at_start_ns = idle_ns();
+        let events = PerCpu::open(|cpu| Event::open(cpu, period_ns, &program))?;
+        Ok(Self { period_ns, program, events, closed_ns: 0, idle_at_start_ns })
     }
 
     /// Whether an event can be opened at all; leaves nothing behind.
@@ -70,41 +61,31 @@ impl Clock {
     }
 
     /// Opens events on CPUs that came online, and again on those whose event died while they were offline.
+    /// Reads all counts, so that a dead event's last count is kept.
     pub(crate) fn follow_hotplug(&mut self) -> Result<(), Error> {
-        let online = online_cpus()?;
-        let known: Vec<u32> = self.events.keys().copied().collect();
-        for cpu in known {
-            if !online.contains(&cpu) || !self.refresh(cpu) {
-                self.close(cpu);
-            }
-        }
-        let mut first_error = None;
-        for cpu in online {
-            if self.events.contains_key(&cpu) {
-                continue;
-            }
-            match self.open(cpu) {
-                Ok(()) => {}
-                // A CPU can go again between the two reads: the next round finds out.
-                Err(Error::System { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => {}
-                Err(error) => first_error = first_error.or(Some(error)),
-            }
-        }
-        first_error.map_or(Ok(()), Err)
+        let Self { period_ns, program, events, closed_ns, .. } = self;
+        events
+            .follow(
+                |cpu| Event::open(cpu, *period_ns, program),
+                |mut event| {
+                    event.is_alive();
+                    *closed_ns += event.counted_ns;
+                },
+            )
+            .map(drop)
     }
 
     /// Reads the counts once more, after which [`Self::ticks_counted`] is as of now.
     pub(crate) fn read_counts(&mut self) {
-        let cpus: Vec<u32> = self.events.keys().copied().collect();
-        for cpu in cpus {
-            self.refresh(cpu);
+        for event in self.events.iter_mut() {
+            event.is_alive();
         }
     }
 
     /// Ticks that the descriptors counted on all CPUs, from the start to the last look: reading a count
     /// interrupts its CPU.
     pub(crate) fn ticks_counted(&self) -> u64 {
-        let open_ns: u64 = self.events.values().map(|event| event.counted_ns).sum();
+        let open_ns: u64 = self.events.iter().map(|event| event.counted_ns).sum();
         (open_ns + self.closed_ns) / self.period_ns
     }
 
@@ -115,14 +96,16 @@ impl Clock {
 
     /// Stops the clock; counts stay readable.
     pub(crate) fn stop(&self) {
-        for event in self.events.values() {
+        for event in self.events.iter() {
             // SAFETY: an open perf event descriptor; a failure leaves it ticking until it is closed.
             unsafe { sys::ioctls::DISABLE(event.fd.as_raw_fd(), 0) };
         }
     }
+}
 
-    fn open(&mut self, cpu: u32) -> Result<(), Error> {
-        let fd = open_event(cpu, self.period_ns)?;
+impl Event {
+    fn open(cpu: u32, period_ns: u64, program: &OwnedFd) -> Result<Self, Error> {
+        let fd = open_event(cpu, period_ns)?;
         let attach = |result: i32, what: &str| {
             if result == 0 {
                 return Ok(());
@@ -130,37 +113,27 @@ impl Clock {
             Err(Error::System { what: format!("{what} on CPU {cpu}"), source: io::Error::last_os_error() })
         };
         // SAFETY: both descriptors are open.
-        let set = unsafe { sys::ioctls::SET_BPF(fd.as_raw_fd(), self.program.as_raw_fd() as _) };
+        let set = unsafe { sys::ioctls::SET_BPF(fd.as_raw_fd(), program.as_raw_fd() as _) };
         attach(set, "attach the sampler")?;
         // SAFETY: an open perf event descriptor.
         let enabled = unsafe { sys::ioctls::ENABLE(fd.as_raw_fd(), 0) };
         attach(enabled, "enable the clock")?;
-        self.events.insert(cpu, Event { fd, counted_ns: 0 });
-        Ok(())
+        Ok(Self { fd, counted_ns: 0 })
     }
+}
 
-    /// Reads the event's count; false when the event is dead.
-    fn refresh(&mut self, cpu: u32) -> bool {
-        let Some(event) = self.events.get_mut(&cpu) else {
-            return false;
-        };
+impl CpuEvent for Event {
+    /// Reads the count: a live event counts time, also while its CPU idles.
+    fn is_alive(&mut self) -> bool {
         let mut count = 0u64;
         // SAFETY: reads at most 8 bytes into a u64; with read_format 0 that is the whole answer.
-        let got = unsafe { libc::read(event.fd.as_raw_fd(), (&raw mut count).cast(), mem::size_of::<u64>()) };
+        let got = unsafe { libc::read(self.fd.as_raw_fd(), (&raw mut count).cast(), mem::size_of::<u64>()) };
         if got != mem::size_of::<u64>() as isize {
             return false;
         }
-        // A live event counts time, also while its CPU idles. One whose CPU was offline in between stays
-        // detached for good and shows its old count (kernel/events/core.c, perf_event_exit_cpu_context).
-        let advanced = count > event.counted_ns;
-        event.counted_ns = count;
+        let advanced = count > self.counted_ns;
+        self.counted_ns = count;
         advanced
-    }
-
-    fn close(&mut self, cpu: u32) {
-        if let Some(event) = self.events.remove(&cpu) {
-            self.closed_ns += event.counted_ns;
-        }
     }
 }
 
@@ -175,43 +148,7 @@ fn open_event(cpu: u32, period_ns: u64) -> Result<OwnedFd, Error> {
     // A fixed period, not a frequency that the kernel adjusts: every sample is worth the same time.
     attr.__bindgen_anon_1.sample_period = period_ns;
     attr.set_disabled(1);
-    // SAFETY: the attribute is complete and its size is its own; -1 means every process.
-    let fd = unsafe {
-        sys::perf_event_open(
-            &raw mut attr,
-            -1,
-            cpu as i32,
-            -1,
-            u64::from(bindings::PERF_FLAG_FD_CLOEXEC) as _,
-        )
-    };
-    if fd < 0 {
-        return Err(host::perf_open_error(io::Error::last_os_error(), cpu));
-    }
-    // SAFETY: a descriptor just returned, owned by nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-fn online_cpus() -> Result<Vec<u32>, Error> {
-    let text = fs::read_to_string(ONLINE_PATH)
-        .map_err(|source| Error::System { what: format!("read {ONLINE_PATH}"), source })?;
-    parse_cpu_list(&text).ok_or_else(|| {
-        Error::Kernel(format!("{ONLINE_PATH} holds {:?}, which is not a list of CPUs", text.trim()))
-    })
-}
-
-/// `0-3,8,10-11` as Documentation/admin-guide/cputopology.rst writes it.
-fn parse_cpu_list(text: &str) -> Option<Vec<u32>> {
-    let mut cpus = Vec::new();
-    for part in text.trim().split(',').filter(|part| !part.is_empty()) {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-        if last < first || last - first > 65_536 {
-            return None;
-        }
-        cpus.extend(first..=last);
-    }
-    Some(cpus)
+    online::open_event(&mut attr, cpu)
 }
 
 /// Idle and iowait time of all CPUs since boot; 0 when /proc/stat cannot be read.
@@ -225,22 +162,4 @@ fn idle_ns() -> u64 {
     // cpu user nice system idle iowait … (proc(5))
     let fields = line.split_ascii_whitespace().skip(4).take(2);
     fields.filter_map(|field| field.parse::<u64>().ok()).sum::<u64>() * STAT_TICK_NS
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cpu_lists_with_ranges_and_holes_are_read() {
-        assert_eq!(parse_cpu_list("0-2,5,7-8\n"), Some(vec![0, 1, 2, 5, 7, 8]));
-        assert_eq!(parse_cpu_list("0\n"), Some(vec![0]));
-    }
-
-    #[test]
-    fn a_cpu_list_that_makes_no_sense_is_refused() {
-        assert_eq!(parse_cpu_list("3-1"), None);
-        assert_eq!(parse_cpu_list("a"), None);
-        assert_eq!(parse_cpu_list("0-4294967295"), None);
-    }
 }

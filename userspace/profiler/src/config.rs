@@ -13,6 +13,8 @@ pub struct Config {
     pub drain_interval_ms: u64,
     /// How often profiles are pushed.
     pub push_interval_ms: u64,
+    /// Kernel memory that unwind tables and mappings may take; rounded up to 1 MiB.
+    pub tables_max_bytes: u64,
     /// Which processes are kept.
     pub only: Only,
 }

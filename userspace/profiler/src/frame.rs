@@ -1,9 +1,10 @@
 //! Every distinct frame once: where it is, and its name as soon as the symbolizer knows it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use foldhash::{HashMap, HashMapExt as _};
 use symbolizer::{Query, Resolved, Symbolizer};
 
 use crate::executable::Binary;
@@ -142,6 +143,11 @@ impl Frames {
         self.frames.len() >= FRAMES_MAX
     }
 
+    /// Whether every frame was asked for and answered.
+    pub(crate) fn is_resolved(&self) -> bool {
+        self.asked.is_empty() && self.waiting.is_empty()
+    }
+
     /// Gives the symbolizer what waits and takes what is done; waits at most `wait` for the rest.
     pub(crate) fn resolve(&mut self, wait: Duration) {
         let deadline = Instant::now() + wait;
@@ -159,8 +165,7 @@ impl Frames {
                     self.answer(id, symbol);
                 }
             }
-            let finished = self.asked.is_empty() && self.waiting.is_empty();
-            if finished || (idle && Instant::now() >= deadline) {
+            if self.is_resolved() || (idle && Instant::now() >= deadline) {
                 return;
             }
         }

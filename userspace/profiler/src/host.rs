@@ -222,9 +222,10 @@ fn sampler() -> Finding {
         user: true,
         drain_interval_ms: 1000,
         push_interval_ms: 15_000,
+        tables_max_bytes: 1 << 20,
         only: Only::Everything,
     };
-    match Sampler::load(&config) {
+    match Sampler::load(&config, false) {
         Ok(_) => finding("sampler", State::Works, "loads on this kernel", None),
         Err(error) => finding("sampler", State::Missing, error.to_string(), None),
     }

@@ -1,13 +1,13 @@
 //! One push interval: counts by stack, and the profiles made of them.
 
-use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use abi::StackKey;
+use abi::{End, StackKey};
+use foldhash::{HashMap, HashMapExt as _};
 use model::{ProcessProfile, ProfileBatch, Resource};
 
 use crate::frame::Frames;
-use crate::pprof::{Builder, Span};
+use crate::pprof::{Builder, Labels, Span};
 use crate::process::{Image, ImageKey, Processes};
 use crate::stack::Stacks;
 use crate::{Only, Output};
@@ -22,6 +22,15 @@ const CGROUPS_MAX: usize = 16_384;
 pub(crate) struct Interval {
     counts: HashMap<StackKey, u64>,
     start_unix_ns: u64,
+}
+
+/// Samples of an interval that its profiles lack.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct LeftOut {
+    /// By `only`.
+    pub(crate) filtered: u64,
+    /// Their stack or process was let go.
+    pub(crate) unknown: u64,
 }
 
 /// Cgroup paths and the container ids in them.
@@ -56,24 +65,35 @@ impl Interval {
         self.counts.values().sum()
     }
 
-    /// The profiles of this interval until now, and how many samples are in them and were left out by `only`.
-    pub(crate) fn batch(&self, sources: &Sources<'_>) -> (ProfileBatch, u64) {
+    /// Samples added so far whose user stack does not reach the thread's first frame, by reason.
+    pub(crate) fn incomplete(&self, stacks: &Stacks) -> HashMap<End, u64> {
+        let mut by_reason = HashMap::new();
+        for (key, count) in &self.counts {
+            if let Some(stack) = stacks.get(key).filter(|stack| stack.end != End::Root) {
+                *by_reason.entry(stack.end).or_default() += count;
+            }
+        }
+        by_reason
+    }
+
+    /// The profiles of this interval until now, and the samples that are not in them.
+    pub(crate) fn batch(&self, sources: &Sources<'_>) -> (ProfileBatch, LeftOut) {
         let end_unix_ns = unix_ns().max(self.start_unix_ns + 1);
         let span = Span {
             start_unix_ns: self.start_unix_ns,
             duration_ns: end_unix_ns - self.start_unix_ns,
             period_ns: sources.period_ns,
         };
-        let mut filtered = 0;
+        let mut left_out = LeftOut::default();
         let mut groups: Vec<(Resource, Builder<'_>)> = Vec::new();
         let mut by_name: HashMap<(Option<String>, String), usize> = HashMap::new();
         // The same for all stacks of an image in one cgroup; `None` when it is not asked for.
         let mut by_image: HashMap<(ImageKey, u64), Option<usize>> = HashMap::new();
         for (key, count) in &self.counts {
-            let Some(stack) = sources.stacks.get(key) else {
-                continue;
-            };
-            let Some(image) = sources.processes.get(&stack.image) else {
+            let stack = sources.stacks.get(key);
+            let image = stack.and_then(|stack| sources.processes.get(&stack.image));
+            let (Some(stack), Some(image)) = (stack, image) else {
+                left_out.unknown += count;
                 continue;
             };
             let group = *by_image.entry((stack.image, stack.cgroup_id)).or_insert_with(|| {
@@ -87,11 +107,13 @@ impl Interval {
                 })
             });
             let Some(group) = group else {
-                filtered += count;
+                left_out.filtered += count;
                 continue;
             };
             let thread_name = image.kernel_thread.then_some(image.name.as_str());
-            groups[group].1.add(&stack.frames, *count, image.pid(), thread_name);
+            let incomplete = (stack.end != End::Root).then(|| stack.end.name());
+            let labels = Labels { pid: image.pid(), thread: thread_name, incomplete };
+            groups[group].1.add(&stack.frames, *count, labels);
         }
         let profiles = groups.into_iter().map(|(resource, builder)| {
             let (samples, profile) = builder.finish();
@@ -99,7 +121,7 @@ impl Interval {
         });
         (
             ProfileBatch { start_unix_ns: self.start_unix_ns, end_unix_ns, profiles: profiles.collect() },
-            filtered,
+            left_out,
         )
     }
 }

@@ -10,11 +10,18 @@ pub mod host;
 mod interval;
 pub mod mapping;
 mod metrics;
+mod online;
+mod pages;
+mod perf_event;
 mod pprof;
 mod process;
 mod profiler;
+mod raw;
+mod recorder;
+pub mod records;
 mod sampler;
 mod stack;
+mod unwinding;
 
 pub use config::{Config, Only};
 pub use profiler::{Output, Profiler, Ticks};

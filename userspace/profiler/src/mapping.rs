@@ -4,9 +4,12 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 
 /// Mappings kept for one process; the kernel allows 65,530 by default (vm.max_map_count).
-const MAPPINGS_MAX: usize = 16_384;
+pub(crate) const MAPPINGS_MAX: usize = 16_384;
 /// Bytes of one maps file that are read.
 const MAPS_BYTES_MAX: u64 = 64 << 20;
+/// Memory that the kernel itself backs with a file of its own, by how its path begins: shared anonymous
+/// memory, System V segments, huge pages. What is executable there was made at run time.
+const RUNTIME_PATHS: [&str; 3] = ["/dev/zero", "/SYSV", "/anon_hugepage"];
 
 /// What an executable mapping maps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +27,7 @@ pub enum Backing {
 }
 
 /// A file by what the maps line says of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct FileKey {
     pub major: u32,
     pub minor: u32,
@@ -39,7 +42,22 @@ pub struct Mapping {
     pub end: u64,
     /// Where in the file `start` lies, bytes.
     pub file_offset: u64,
+    pub writable: bool,
     pub backing: Backing,
+}
+
+impl Backing {
+    /// What a mapping with this path maps, as `/proc/PID/maps` and perf records write it: names in brackets
+    /// and `//anon` are no files.
+    pub(crate) fn of(path: &str, inode: FileKey) -> Self {
+        match path {
+            "[vdso]" => Self::Vdso,
+            "[vsyscall]" => Self::Vsyscall,
+            _ if inode.inode == 0 || !path.starts_with('/') || path.starts_with("//") => Self::Anonymous,
+            _ if RUNTIME_PATHS.iter().any(|start| path.starts_with(start)) => Self::Anonymous,
+            _ => Self::File { path: path.strip_suffix(" (deleted)").unwrap_or(path).to_owned(), inode },
+        }
+    }
 }
 
 /// Reads the executable mappings of a process, in address order.
@@ -84,23 +102,15 @@ fn parse_line(line: &str) -> Option<Mapping> {
     let (start, end) = range.split_once('-')?;
     let (major, minor) = device.split_once(':')?;
     let path = rest.trim_start_matches(' ');
-    let inode: u64 = inode.parse().ok()?;
-    let backing = match path {
-        "[vdso]" => Backing::Vdso,
-        "[vsyscall]" => Backing::Vsyscall,
-        _ if inode == 0 || path.is_empty() || path.starts_with('[') => Backing::Anonymous,
-        _ => Backing::File {
-            path: path.strip_suffix(" (deleted)").unwrap_or(path).to_owned(),
-            inode: FileKey {
-                major: u32::from_str_radix(major, 16).ok()?,
-                minor: u32::from_str_radix(minor, 16).ok()?,
-                inode,
-            },
-        },
+    let inode = FileKey {
+        major: u32::from_str_radix(major, 16).ok()?,
+        minor: u32::from_str_radix(minor, 16).ok()?,
+        inode: inode.parse().ok()?,
     };
+    let (writable, backing) = (permissions.as_bytes().get(1) == Some(&b'w'), Backing::of(path, inode));
     let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
     let file_offset = u64::from_str_radix(offset, 16).ok()?;
-    (start < end).then_some(Mapping { start, end, file_offset, backing })
+    (start < end).then_some(Mapping { start, end, file_offset, writable, backing })
 }
 
 /// The mapping that holds an address; `mappings` in address order.
@@ -140,8 +150,24 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
                 .map(str::to_owned)
         );
         assert_eq!(mappings[0].file_offset, 0x1000);
+        assert_eq!(mappings.iter().filter(|mapping| mapping.writable).count(), 1);
         let Backing::File { inode, .. } = &mappings[2].backing else { panic!("no file") };
         assert_eq!(*inode, FileKey { major: 0, minor: 0x2a, inode: 99 });
+    }
+
+    #[test]
+    fn memory_that_only_looks_like_a_file_is_code_made_at_run_time() {
+        let inode = FileKey { major: 0, minor: 1, inode: 7 };
+        for path in
+            ["//anon", "/dev/zero (deleted)", "/SYSV00000000 (deleted)", "/anon_hugepage (deleted)", ""]
+        {
+            assert_eq!(Backing::of(path, inode), Backing::Anonymous, "{path:?}");
+        }
+        assert_eq!(Backing::of("/lib/x.so", FileKey { inode: 0, ..inode }), Backing::Anonymous);
+        assert_eq!(
+            Backing::of("/lib/x.so (deleted)", inode),
+            Backing::File { path: "/lib/x.so".into(), inode }
+        );
     }
 
     #[test]

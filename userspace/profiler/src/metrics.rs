@@ -1,6 +1,8 @@
 //! The profiler's own metrics.
 
-use abi::{COUNTER_COUNT, Counter};
+use std::collections::{BTreeMap, HashMap};
+
+use abi::{COUNTER_COUNT, Counter, End};
 use model::Metric;
 use symbolizer::Reason;
 
@@ -8,7 +10,10 @@ use crate::frame::Frames;
 use crate::interval::Cgroups;
 use crate::process::Processes;
 use crate::profiler::Ticks;
+use crate::raw::RawSamples;
+use crate::recorder::Recorder;
 use crate::stack::Stacks;
+use crate::unwinding::TableMetrics;
 
 /// What the metrics are read from.
 pub(crate) struct State<'a> {
@@ -19,8 +24,13 @@ pub(crate) struct State<'a> {
     pub(crate) frames: &'a Frames,
     pub(crate) stacks: &'a Stacks,
     pub(crate) cgroups: &'a Cgroups,
+    pub(crate) recorder: &'a Recorder,
+    pub(crate) tables: &'a TableMetrics,
+    pub(crate) raw: &'a RawSamples,
+    /// Samples of finished intervals whose user stack is not complete, by reason.
+    pub(crate) incomplete: &'a HashMap<End, u64>,
     pub(crate) undecodable: u64,
-    pub(crate) map_bytes: u64,
+    pub(crate) map_bytes: &'a BTreeMap<String, u64>,
 }
 
 /// All of them.
@@ -31,7 +41,18 @@ pub(crate) fn collect(state: &State<'_>) -> Vec<Metric> {
         Metric::counter("kovar_profiler_kernel_events_total", help, state.counters[counter as usize])
             .with("event", counter.name())
     }));
+    metrics.extend(End::ALL.iter().filter(|end| **end != End::Root).map(|end| {
+        let help = "Samples whose user stack does not reach the thread's first frame, by reason.";
+        let count = state.incomplete.get(end).copied().unwrap_or_default();
+        Metric::counter("kovar_profiler_samples_incomplete_total", help, count).with("reason", end.name())
+    }));
     metrics.extend(tables(state));
+    metrics.extend(state.map_bytes.iter().map(|(map, bytes)| {
+        let help = "Memory of each BPF map, as the kernel accounts it.";
+        Metric::gauge("kovar_profiler_map_bytes", help, *bytes as f64).with("map", map.clone())
+    }));
+    metrics.extend(mappings(state));
+    metrics.extend(unwinding(state));
     metrics.extend(symbols(state));
     metrics
 }
@@ -55,7 +76,6 @@ fn tables(state: &State<'_>) -> Vec<Metric> {
     let processes = state.processes;
     vec![
         gauge("kovar_profiler_cpus", "CPUs that are sampled.", state.cpus),
-        gauge("kovar_profiler_map_bytes", "Memory of all BPF maps.", state.map_bytes as usize),
         gauge("kovar_profiler_stacks", "Distinct stacks known.", state.stacks.len()),
         gauge("kovar_profiler_frames", "Distinct frames known.", state.frames.len()),
         gauge("kovar_profiler_process_images", "Process images known.", processes.len()),
@@ -83,6 +103,20 @@ fn tables(state: &State<'_>) -> Vec<Metric> {
             processes.binaries().unreadable,
         ),
         Metric::counter(
+            "kovar_profiler_events_undecodable_total",
+            "Records of the ring buffer that were none of ours.",
+            state.undecodable,
+        ),
+    ]
+}
+
+/// Mapping records and what is known from them.
+fn mappings(state: &State<'_>) -> Vec<Metric> {
+    let processes = state.processes;
+    let (lives_evicted, mappings_dropped) = processes.dropped();
+    let total = |name, help, value| Metric::counter(name, help, value);
+    vec![
+        Metric::counter(
             "kovar_profiler_mappings_read_total",
             "Times a process's mappings were read from /proc.",
             processes.maps_read,
@@ -92,17 +126,110 @@ fn tables(state: &State<'_>) -> Vec<Metric> {
             "Times they could not be read.",
             processes.maps_unreadable,
         ),
-        Metric::counter(
-            "kovar_profiler_user_stacks_cut_total",
-            "User stacks that end at an address outside every known mapping: no frame pointers, or gone.",
-            processes.stacks_cut,
+        Metric::gauge(
+            "kovar_profiler_processes_followed",
+            "Lives of processes whose mappings are followed.",
+            processes.followed() as f64,
         ),
-        Metric::counter(
-            "kovar_profiler_events_undecodable_total",
-            "Records of the ring buffer that were none of ours.",
-            state.undecodable,
+        Metric::gauge(
+            "kovar_profiler_mapping_ring_bytes",
+            "Memory of the rings that mapping records come by.",
+            state.recorder.bytes() as f64,
+        ),
+        total("kovar_profiler_mapping_records_total", "Mapping records read.", state.recorder.read),
+        total(
+            "kovar_profiler_mapping_records_lost_total",
+            "Mapping records that found no room: mappings are then read from /proc.",
+            state.recorder.lost,
+        ),
+        total(
+            "kovar_profiler_mapping_records_undecodable_total",
+            "Mapping records that contradict themselves.",
+            state.recorder.undecodable,
+        ),
+        total(
+            "kovar_profiler_processes_evicted_total",
+            "Lives of processes let go because too many were followed.",
+            lives_evicted,
+        ),
+        total(
+            "kovar_profiler_mappings_dropped_total",
+            "Mappings that found no room in their process.",
+            mappings_dropped,
+        ),
+        total(
+            "kovar_profiler_layouts_unchecked_total",
+            "Images whose executable pages the kernel counts otherwise, so that dlclose is not noticed.",
+            processes.unchecked,
         ),
     ]
+}
+
+/// Unwind tables, layouts and raw samples.
+fn unwinding(state: &State<'_>) -> Vec<Metric> {
+    let tables = state.tables;
+    let total = |name, help, value| Metric::counter(name, help, value);
+    let gauge = |name, help, value: usize| Metric::gauge(name, help, value as f64);
+    let pages_help = "Memory of unwind pages, by what they hold.";
+    let bytes = |kind: &'static str, value: u64| {
+        Metric::gauge("kovar_profiler_unwind_page_bytes", pages_help, value as f64).with("holds", kind)
+    };
+    let executables_help = "Executables sampled, by the state of their unwind table.";
+    let executables = |kind: &'static str, count: usize| {
+        Metric::gauge("kovar_profiler_unwind_tables", executables_help, count as f64).with("state", kind)
+    };
+    let mut metrics = vec![
+        bytes("tables", tables.table_bytes),
+        bytes("layouts", tables.layout_bytes),
+        bytes("quarantine", tables.quarantine_bytes),
+        bytes("nothing", tables.free_bytes),
+        executables("ready", tables.ready),
+        executables("pending", tables.pending),
+        executables("evicted", tables.evicted),
+        executables("unreadable", tables.unreadable),
+        gauge("kovar_profiler_unwind_builds_queued", "Files that wait to be read.", tables.queued),
+        gauge("kovar_profiler_unwind_builds_waiting", "Tables that wait for pages.", tables.waiting),
+        gauge("kovar_profiler_layout_images", "Process images whose layout the kernel has.", tables.images),
+        gauge("kovar_profiler_raw_samples_waiting", "Samples that wait to be unwound.", state.raw.len()),
+        total("kovar_profiler_raw_samples_total", "Samples unwound in user space.", state.raw.completed),
+        total(
+            "kovar_profiler_raw_samples_crowded_out_total",
+            "Samples unwound before their tables were there because too many waited.",
+            state.raw.crowded_out,
+        ),
+        total("kovar_profiler_unwind_evictions_total", "Unwind tables evicted.", tables.evictions),
+        total(
+            "kovar_profiler_unwind_without_room_total",
+            "Times a table found no room because all others were in use.",
+            tables.without_room,
+        ),
+        total("kovar_profiler_unwind_too_large_total", "Tables larger than the budget.", tables.too_large),
+        total("kovar_profiler_unwind_builds_total", "Files read for their unwind table.", tables.builds),
+        total("kovar_profiler_unwind_queue_full_total", "Files that found no room.", tables.queue_full),
+        total(
+            "kovar_profiler_unwind_chunks_refused_total",
+            "Times the kernel gave no memory for pages.",
+            tables.chunks_refused,
+        ),
+        total("kovar_profiler_layouts_written_total", "Layouts written.", tables.layouts_written),
+        total(
+            "kovar_profiler_layouts_shared_total",
+            "Images that took another's layout.",
+            tables.layouts_shared,
+        ),
+        total(
+            "kovar_profiler_layouts_without_room_total",
+            "Layouts that found no room.",
+            tables.layouts_without_room,
+        ),
+        total("kovar_profiler_layouts_cut_total", "Layouts with too many mappings.", tables.layouts_cut),
+        total("kovar_profiler_layout_images_evicted_total", "Layouts let go.", tables.images_evicted),
+    ];
+    metrics.extend(tables.builds_failed.iter().map(|(reason, count)| {
+        let help = "Files without an unwind table, by reason.";
+        Metric::counter("kovar_profiler_unwind_builds_failed_total", help, *count).with("reason", *reason)
+    }));
+    metrics
 }
 
 fn symbols(state: &State<'_>) -> Vec<Metric> {

@@ -1,10 +1,10 @@
 //! Stacks to a pprof profile: sample type cpu/nanoseconds, mappings with build ids.
 //! Format: <https://github.com/google/pprof/blob/main/proto/profile.proto>.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt as _};
 use model::pprof::{Function, Label, Line, Location, Mapping, Profile, Sample, ValueType};
 
 use crate::executable::Binary;
@@ -21,6 +21,16 @@ pub(crate) struct Span {
     pub(crate) start_unix_ns: u64,
     pub(crate) duration_ns: u64,
     pub(crate) period_ns: u64,
+}
+
+/// What a sample says beside its stack.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Labels<'a> {
+    pub(crate) pid: u32,
+    /// Of a kernel thread: its own name.
+    pub(crate) thread: Option<&'a str>,
+    /// Why the user half does not reach the thread's first frame, if so.
+    pub(crate) incomplete: Option<&'a str>,
 }
 
 /// A profile being put together.
@@ -57,12 +67,20 @@ impl<'a> Builder<'a> {
     }
 
     /// Adds `count` samples of one stack, leaf first.
-    pub(crate) fn add(&mut self, frames: &[FrameId], count: u64, pid: u32, thread: Option<&str>) {
+    pub(crate) fn add(&mut self, frames: &[FrameId], count: u64, labels: Labels<'_>) {
+        let Labels { pid, thread, incomplete } = labels;
         let value = count.saturating_mul(self.span.period_ns) as i64;
         let location_id = frames.iter().map(|id| self.location(*id)).collect();
         let mut label = vec![Label { key: self.string("pid"), num: pid.into(), ..Label::default() }];
         if let Some(thread) = thread {
             label.push(Label { key: self.string("thread"), str: self.string(thread), ..Label::default() });
+        }
+        if let Some(reason) = incomplete {
+            label.push(Label {
+                key: self.string("incomplete"),
+                str: self.string(reason),
+                ..Label::default()
+            });
         }
         self.profile.sample.push(Sample { location_id, value: vec![value], label });
         self.samples += count;

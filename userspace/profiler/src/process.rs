@@ -1,295 +1,359 @@
 //! Process images and their mappings. An image is (tgid, start time, exec id): neither a reused pid
 //! nor an exec meets old mappings.
 
-mod start_time;
-
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use abi::{End, Mapping};
+
 use crate::executable::{Binaries, Binary};
-use crate::frame::{self, Place};
-use crate::mapping::{self, Backing};
+use crate::frame::Place;
+use crate::perf_event::page_bytes;
+use crate::recorder::{SETTLE_NS, monotonic_ns};
+use crate::records::{Body, Record};
+use area::{Area, Target};
+use image::Wanted;
 use start_time::started_at;
+use timeline::Timeline;
+
+mod area;
+mod image;
+mod layout;
+mod mappings;
+mod reading;
+mod start_time;
+mod telling;
+mod timeline;
+
+pub(crate) use image::{Image, ImageKey, Seen};
+pub(crate) use layout::Layout;
 
 /// Images kept; those without stacks go first.
 const IMAGES_MAX: usize = 16_384;
-/// Between two reads of one image's mappings because of an unknown address: doubled from the first to the second.
-const REREAD_MIN: Duration = Duration::from_millis(200);
-const REREAD_MAX: Duration = Duration::from_secs(30);
+/// Images that wait for records, or for being read again.
+const WAITING_MAX: usize = 4096;
+/// What is not known of a sample by then does not become known, nanoseconds.
+const MAY_COME_NS: u64 = 1_000_000_000;
+/// How often what ended is let go, nanoseconds.
+const EXPIRE_EVERY_NS: u64 = 1_000_000_000;
 
-/// After its first sight an image is read again: it is often met inside exec, or while its loader still
-/// maps libraries, and it may be gone before the next drain.
-const YOUNG_READ_AFTER: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(100)];
-/// Images that wait to be read again.
-const YOUNG_MAX: usize = 4096;
-
-/// Identity of an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct ImageKey {
-    pub(crate) tgid: u32,
-    pub(crate) exec_id: u32,
-    /// CLOCK_MONOTONIC, nanoseconds.
-    pub(crate) start_time_ns: u64,
-}
-
-/// One image.
-#[derive(Debug)]
-pub(crate) struct Image {
-    /// Number of the image, never used again.
-    pub(crate) number: u32,
-    pub(crate) key: ImageKey,
-    /// The process id to look it up with in /proc; `None` when it is out of this process's sight.
-    pub(crate) pid: Option<u32>,
-    pub(crate) name: String,
-    pub(crate) kernel_thread: bool,
-    pub(crate) last_seen: Instant,
-    ranges: Vec<Range>,
-    reread_after: Instant,
-    reread_wait: Duration,
-}
-
-#[derive(Debug)]
-struct Range {
-    start: u64,
-    end: u64,
-    file_offset: u64,
-    target: Target,
-}
-
-#[derive(Debug)]
-enum Target {
-    Binary(Arc<Binary>),
-    Jit,
-    Opaque,
+/// Whether the mappings that a sample met are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Knowledge {
+    Complete,
+    /// Records or a look at /proc are to come; for 1 s after the sample at most.
+    MayCome,
+    /// They cannot become known.
+    Gone,
 }
 
 /// All images.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Processes {
     images: HashMap<ImageKey, Image>,
-    /// The newest image of each tgid: only its mappings are what /proc shows.
-    newest: HashMap<u32, ImageKey>,
-    /// When which image is read again, in the order of arrival.
-    young: Vec<(Instant, ImageKey)>,
+    timeline: Timeline,
     binaries: Binaries,
+    /// Images that wait for the records up to their first sample.
+    waiting: Vec<ImageKey>,
+    /// Images whose mappings are to be read again, once it is their time.
+    rereads: Vec<ImageKey>,
+    /// Images of which a record is not applied yet that changes what the kernel knows: they have no layout there.
+    foreseen: HashSet<ImageKey>,
+    /// What the kernel is to forget of images that are not kept any more.
+    forgotten: Vec<ImageKey>,
+    /// Records up to this moment were applied, CLOCK_MONOTONIC.
+    applied_ns: u64,
+    expire_after_ns: u64,
     next_number: u32,
+    page_bytes: u64,
     /// Times mappings were read from /proc.
     pub(crate) maps_read: u64,
     /// Times they could not be read: the process was gone, or is not ours to look at.
     pub(crate) maps_unreadable: u64,
-    /// User stacks that end at an address which no known mapping holds.
-    pub(crate) stacks_cut: u64,
+    /// Times records were lost.
+    pub(crate) record_losses: u64,
+    /// Images whose pages the kernel counts otherwise.
+    pub(crate) unchecked: u64,
 }
 
-/// Where the addresses of a stack lie.
-#[derive(Debug, Default)]
-pub(crate) struct Places {
-    pub(crate) places: Vec<Place>,
-    /// The last place is unknown, and what came after it was left out.
-    pub(crate) cut: bool,
-    /// Mappings were read too short a time ago to be read again: asking later may give more.
-    pub(crate) may_come: bool,
-}
-
-/// What a stack says about its process.
-#[derive(Debug)]
-pub(crate) struct Seen {
-    pub(crate) key: ImageKey,
-    /// The process id to look it up with in /proc; `None` when it is out of this process's sight.
-    pub(crate) pid: Option<u32>,
-    pub(crate) name: String,
-    pub(crate) kernel_thread: bool,
+impl Default for Processes {
+    fn default() -> Self {
+        Self {
+            images: HashMap::new(),
+            timeline: Timeline::default(),
+            binaries: Binaries::default(),
+            waiting: Vec::new(),
+            rereads: Vec::new(),
+            foreseen: HashSet::new(),
+            forgotten: Vec::new(),
+            applied_ns: 0,
+            expire_after_ns: 0,
+            next_number: 0,
+            page_bytes: page_bytes() as u64,
+            maps_read: 0,
+            maps_unreadable: 0,
+            record_losses: 0,
+            unchecked: 0,
+        }
+    }
 }
 
 impl Processes {
-    /// Notes an image and what is new about it; reads its mappings when it was never seen.
+    /// Applies one record; they come in the order of time, or nearly.
+    pub(crate) fn record(&mut self, record: &Record) {
+        match &record.body {
+            Body::Mapped(mapped) => self.map(mapped, record.time_ns),
+            Body::Exec { pid } => self.timeline.exec(*pid, record.time_ns),
+            Body::Fork { pid, parent } => self.timeline.fork(*pid, *parent, record.time_ns),
+            Body::Exit { pid, tid } => self.timeline.exit(*pid, *tid, record.time_ns),
+            Body::Lost(_) => self.records_lost(),
+        }
+    }
+
+    /// Every image is read again when it is met: records were lost.
+    pub(crate) fn records_lost(&mut self) {
+        self.record_losses += 1;
+        self.timeline.lose();
+    }
+
+    /// All records up to `until_ns` were applied: images that waited for them get their mappings, and what is
+    /// due is read again.
+    pub(crate) fn records_applied(&mut self, until_ns: u64) {
+        self.applied_ns = self.applied_ns.max(until_ns);
+        self.timeline.changed.extend(self.foreseen.drain());
+        let now_ns = monotonic_ns();
+        self.timeline.settle(self.applied_ns);
+        let Self { waiting, images, .. } = self;
+        let due = |key: &mut ImageKey| {
+            let waits_for_ns = images.get(key).and_then(|image| image.waits_for_ns);
+            waits_for_ns.is_none_or(|time_ns| time_ns <= until_ns || time_ns + MAY_COME_NS <= now_ns)
+        };
+        for key in waiting.extract_if(.., due).collect::<Vec<_>>() {
+            let waited_for_ns = self.images.get_mut(&key).and_then(|image| image.waits_for_ns.take());
+            self.bind(key, waited_for_ns, now_ns);
+        }
+        if now_ns >= self.expire_after_ns {
+            self.expire_after_ns = now_ns + EXPIRE_EVERY_NS;
+            self.timeline.expire(now_ns);
+        }
+        self.read_due();
+    }
+
+    /// When there is something to do without an event, CLOCK_MONOTONIC nanoseconds: records to be read that
+    /// images wait for, or [`Self::read_due`].
+    pub(crate) fn next_due_ns(&self) -> Option<u64> {
+        let image = |key| self.images.get(key);
+        let waits = |image: &Image| image.waits_for_ns.map(|time_ns| time_ns.saturating_add(SETTLE_NS));
+        let waiting = self.waiting.iter().filter_map(image).filter_map(waits);
+        let rereads = self.rereads.iter().filter_map(image).map(|image| image.reread.after_ns);
+        waiting.chain(rereads).min()
+    }
+
+    /// Notes an image and what is new about it. At first sight its mappings are looked up among the records,
+    /// or in /proc if it began before them.
     pub(crate) fn see(&mut self, seen: Seen) {
-        let now = Instant::now();
-        if let Some(image) = self.images.get_mut(&seen.key) {
-            image.name = seen.name;
-            image.last_seen = now;
+        let Seen { key, time_ns, in_exec, .. } = seen;
+        if let Some(image) = self.images.get_mut(&key) {
+            if !in_exec {
+                image.name = seen.name;
+            }
+            image.last_seen = Instant::now();
+        } else {
+            self.next_number += 1;
+            self.images.insert(key, Image::new(self.next_number, seen));
+        }
+        // Which program's mappings are there inside exec is not certain.
+        if !in_exec {
+            self.find_mappings(&key, time_ns);
+        }
+    }
+
+    fn find_mappings(&mut self, key: &ImageKey, time_ns: Option<u64>) {
+        let now_ns = monotonic_ns();
+        let Some(image) = self.images.get_mut(key) else {
+            return;
+        };
+        if image.generation.is_some() || image.waits_for_ns.is_some() {
+            self.see_again(key, time_ns, now_ns);
             return;
         }
-        self.next_number += 1;
-        let mut image = Image {
-            number: self.next_number,
-            key: seen.key,
-            pid: seen.pid,
-            name: seen.name,
-            kernel_thread: seen.kernel_thread,
-            last_seen: now,
-            ranges: Vec::new(),
-            reread_after: now + REREAD_MIN,
-            reread_wait: REREAD_MIN,
+        if image.kernel_thread || image.pid.is_none() {
+            return;
+        }
+        let waits = time_ns.filter(|time_ns| *time_ns > self.applied_ns && self.waiting.len() < WAITING_MAX);
+        image.waits_for_ns = waits;
+        if waits.is_some() {
+            self.waiting.push(*key);
+        } else {
+            self.bind(*key, time_ns, now_ns);
+        }
+    }
+
+    /// Whether the mappings that an image had at a moment are known.
+    pub(crate) fn knowledge(&self, key: &ImageKey, time_ns: u64) -> Knowledge {
+        let late = monotonic_ns() >= time_ns.saturating_add(MAY_COME_NS);
+        let Some(image) = self.images.get(key) else {
+            return Knowledge::Gone;
         };
-        self.note(seen.key);
-        if !image.kernel_thread && self.is_newest(&seen.key) {
-            self.read_mappings(&mut image);
-            if self.young.len() + YOUNG_READ_AFTER.len() <= YOUNG_MAX {
-                self.young.extend(YOUNG_READ_AFTER.map(|after| (now + after, seen.key)));
+        let generation = image.generation.and_then(|id| self.timeline.get(id));
+        let to_come = match generation {
+            Some(_) => time_ns > self.applied_ns || image.reread.wanted.is_some(),
+            None => image.waits_for_ns.is_some(),
+        };
+        match generation {
+            _ if to_come && !late => Knowledge::MayCome,
+            Some(generation) if generation.known => Knowledge::Complete,
+            _ => Knowledge::Gone,
+        }
+    }
+
+    /// What an address of an image showed at a moment.
+    pub(crate) fn mapping_at(&self, key: &ImageKey, time_ns: u64, address: u64) -> Option<Mapping> {
+        let generation = self.timeline.get(self.images.get(key)?.generation?)?;
+        generation.mappings.at(time_ns, address).map(layout::mapping)
+    }
+
+    /// A sample met an address that no known mapping holds, or a layout that is out of date (`end`): reads
+    /// /proc again, at once or as soon as this image may be read again.
+    pub(crate) fn resync(&mut self, key: &ImageKey, time_ns: u64, end: End) {
+        let stale = end == End::LayoutStale;
+        let is_told = self.images.get(key).is_some_and(|image| image.told_ns < time_ns);
+        // Another layout than the sample met is on its way already.
+        if stale && (!is_told || self.timeline.changed.contains(key)) {
+            return;
+        }
+        self.want_reread(key, Wanted { time_ns, stale });
+    }
+
+    /// Records up to this moment were applied, CLOCK_MONOTONIC nanoseconds.
+    pub(crate) fn applied_ns(&self) -> u64 {
+        self.applied_ns
+    }
+
+    /// Where a user frame is, as the kernel sends it: a place in a file, or an address of the call.
+    pub(crate) fn place(&self, key: &ImageKey, frame: u64) -> Place {
+        if let Some((slot, file_offset)) = abi::frame_in_file(frame) {
+            return self.binary(slot).map_or(Place::Unknown, |binary| Place::File {
+                binary: Arc::clone(binary),
+                file_offset: file_offset.into(),
+            });
+        }
+        let Some(image) = self.images.get(key) else {
+            return Place::Unknown;
+        };
+        let generation = image.generation.and_then(|id| self.timeline.get(id));
+        match generation.and_then(|generation| generation.mappings.latest(frame)) {
+            Some(Area { target: Target::Binary(binary), start, file_offset, .. }) => {
+                Place::File { binary: Arc::clone(binary), file_offset: frame - start + file_offset }
             }
-        }
-        self.images.insert(seen.key, image);
-    }
-
-    /// Notes that an image exists, before what is told of it is looked at: /proc shows the newest only.
-    pub(crate) fn note(&mut self, key: ImageKey) {
-        let newest = self.newest.entry(key.tgid).or_insert(key);
-        if (key.start_time_ns, key.exec_id) > (newest.start_time_ns, newest.exec_id) {
-            *newest = key;
-        }
-    }
-
-    fn is_newest(&self, key: &ImageKey) -> bool {
-        self.newest.get(&key.tgid) == Some(key)
-    }
-
-    /// When [`Self::read_young`] has something to do.
-    pub(crate) fn next_young(&self) -> Option<Instant> {
-        self.young.iter().map(|(due, _)| *due).min()
-    }
-
-    /// Reads images again that were met a moment ago.
-    pub(crate) fn read_young(&mut self) {
-        let now = Instant::now();
-        let due: Vec<(Instant, ImageKey)> = self.young.extract_if(.., |(due, _)| *due <= now).collect();
-        for (_, key) in due {
-            if self.is_newest(&key)
-                && let Some(mut image) = self.images.remove(&key)
-            {
-                self.read_mappings(&mut image);
-                self.images.insert(key, image);
+            Some(Area { target: Target::Anonymous, .. }) => {
+                Place::Jit { image: image.number, pid: image.pid(), address: frame }
             }
+            Some(Area { target: Target::Opaque, .. }) | None => Place::Unknown,
         }
+    }
+
+    /// The executable in a slot.
+    pub(crate) fn binary(&self, slot: u32) -> Option<&Arc<Binary>> {
+        self.binaries.by_slot(slot)
     }
 
     pub(crate) fn get(&self, key: &ImageKey) -> Option<&Image> {
         self.images.get(key)
     }
 
-    /// Where user addresses of an image lie, in order. Ends at the first address that no mapping
-    /// holds: code without frame pointers left something else in the register, and what follows is no stack.
-    pub(crate) fn places(&mut self, key: &ImageKey, addresses: &[u64]) -> Places {
-        let lookups: Vec<u64> = frame::instructions(addresses).collect();
-        let can_read = self.is_newest(key);
-        let Some(mut image) = self.images.remove(key) else {
-            return Places {
-                places: lookups.iter().take(1).map(|_| Place::Unknown).collect(),
-                ..Places::default()
-            };
-        };
-        let first_unknown =
-            |image: &Image| lookups.iter().position(|address| image.range(*address).is_none());
-        let mut unknown = first_unknown(&image);
-        let mut may_come = false;
-        if let Some(before) = unknown
-            && can_read
-            && !image.kernel_thread
-        {
-            may_come = Instant::now() < image.reread_after;
-            if !may_come {
-                self.read_mappings(&mut image);
-                unknown = first_unknown(&image);
-                let helped = unknown.is_none_or(|after| after > before);
-                image.reread_wait = if helped { REREAD_MIN } else { (image.reread_wait * 2).min(REREAD_MAX) };
-                image.reread_after = Instant::now() + image.reread_wait;
-            }
-        }
-        let kept = unknown.map_or(lookups.len(), |index| index + 1);
-        let places = lookups[..kept].iter().map(|address| image.place(*address)).collect();
-        self.images.insert(*key, image);
-        Places { places, cut: unknown.is_some(), may_come }
-    }
-
-    /// Closes files that no image maps any more.
-    pub(crate) fn close_unused_files(&mut self) {
-        let targets = self.images.values().flat_map(|image| &image.ranges).map(|range| &range.target);
-        let used: HashSet<u64> = targets
-            .filter_map(|target| match target {
-                Target::Binary(binary) => Some(binary.id),
-                Target::Jit | Target::Opaque => None,
-            })
-            .collect();
-        self.binaries.retain(|id| used.contains(&id));
-    }
-
-    /// Lets go of images that nothing refers to and that were not seen for `idle`.
-    pub(crate) fn retain(&mut self, idle: Duration, in_use: impl Fn(&ImageKey) -> bool) {
-        let now = Instant::now();
-        let crowded = self.images.len() > IMAGES_MAX;
-        self.images
-            .retain(|key, image| in_use(key) || (!crowded && now.duration_since(image.last_seen) < idle));
-        let images = &self.images;
-        self.newest.retain(|_, key| images.contains_key(key));
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.images.len()
+    }
+
+    /// Lives of processes that are followed, also of those never sampled.
+    pub(crate) fn followed(&self) -> usize {
+        self.timeline.len()
+    }
+
+    /// Lives let go at a limit, and mappings that found no room.
+    pub(crate) fn dropped(&self) -> (u64, u64) {
+        (self.timeline.evicted, self.timeline.mappings_dropped)
     }
 
     pub(crate) fn binaries(&self) -> &Binaries {
         &self.binaries
     }
 
-    fn read_mappings(&mut self, image: &mut Image) {
-        self.maps_read += 1;
+    /// Closes files that no process has mapped for some time; gives the slots that are let go. They are given
+    /// to others after 10 s.
+    pub(crate) fn close_unused_files(&mut self) -> Vec<u32> {
+        let mut used = HashSet::new();
+        let mut seen = HashSet::new();
+        let now_ns = monotonic_ns();
+        for generation in self.timeline.generations() {
+            // Forked children share them.
+            if seen.insert(Arc::as_ptr(&generation.mappings)) {
+                used.extend(generation.mappings.targets(now_ns).filter_map(|target| match target {
+                    Target::Binary(binary) => Some(binary.id),
+                    Target::Anonymous | Target::Opaque => None,
+                }));
+            }
+        }
+        self.binaries.retain(Instant::now(), &used)
+    }
+
+    /// Lets go of images that nothing refers to and that were not seen for `idle`.
+    pub(crate) fn retain(&mut self, idle: Duration, in_use: impl Fn(&ImageKey) -> bool) {
+        let now = Instant::now();
+        let crowded = self.images.len() > IMAGES_MAX;
+        let gone = self.images.extract_if(|key, image| {
+            !in_use(key) && (crowded || now.duration_since(image.last_seen) >= idle)
+        });
+        for (key, image) in gone {
+            if image.told.is_some() {
+                self.forgotten.push(key);
+            }
+            if let Some(generation) = image.generation.and_then(|id| self.timeline.get_mut(id)) {
+                generation.image = None;
+            }
+        }
+    }
+
+    /// Finds out which mappings are an image's own.
+    fn bind(&mut self, key: ImageKey, time_ns: Option<u64>, now_ns: u64) {
+        let Some(image) = self.images.get_mut(&key) else {
+            return;
+        };
         let Some(pid) = image.pid else {
-            self.maps_unreadable += 1;
             return;
         };
-        if !started_at(pid, image.key.start_time_ns) {
-            self.maps_unreadable += 1;
+        image.generation = self.timeline.bind(key, pid, time_ns, now_ns);
+        self.timeline.changed.insert(key);
+        let generation = image.generation.and_then(|id| self.timeline.get(id));
+        if generation.is_none_or(|generation| !generation.known || generation.suspect) {
+            self.want_reread(&key, Wanted { time_ns: time_ns.unwrap_or(now_ns), stale: false });
+        }
+    }
+
+    fn see_again(&mut self, key: &ImageKey, time_ns: Option<u64>, now_ns: u64) {
+        let Some(image) = self.images.get(key) else {
             return;
-        }
-        let mappings = match mapping::read(pid) {
-            Ok(mappings) if !mappings.is_empty() => mappings,
-            // A process that ends has no mappings any more: what was known of it stays.
-            Ok(_) | Err(_) => {
-                self.maps_unreadable += 1;
-                return;
-            }
         };
-        let mut ranges = Vec::with_capacity(mappings.len());
-        for mapping in mappings {
-            let binary = match &mapping.backing {
-                Backing::File { path, inode } => {
-                    self.binaries.open(pid, &mapping, path, *inode).map(Target::Binary)
-                }
-                Backing::Vdso => self.binaries.vdso().map(Target::Binary),
-                Backing::Anonymous => Some(Target::Jit),
-                Backing::Vsyscall => None,
-            };
-            ranges.push(Range {
-                start: mapping.start,
-                end: mapping.end,
-                file_offset: mapping.file_offset,
-                target: binary.unwrap_or(Target::Opaque),
-            });
+        let Some(pid) = image.pid.filter(|_| !image.kernel_thread && image.waits_for_ns.is_none()) else {
+            return;
+        };
+        let Some((id, generation)) = image.generation.and_then(|id| Some((id, self.timeline.get(id)?)))
+        else {
+            // It was let go at a limit, or its process had ended.
+            self.bind(*key, time_ns, now_ns);
+            return;
+        };
+        let (ended_ns, suspect) = (generation.ended_ns, generation.suspect);
+        if let (Some(time_ns), Some(ended_ns)) = (time_ns, ended_ns)
+            && time_ns > ended_ns
+            && started_at(pid, key.start_time_ns)
+        {
+            self.timeline.revive(id);
         }
-        image.ranges = ranges;
-    }
-}
-
-impl Image {
-    /// As this process sees it, else as the initial PID namespace does.
-    pub(crate) fn pid(&self) -> u32 {
-        self.pid.unwrap_or(self.key.tgid)
-    }
-
-    fn range(&self, address: u64) -> Option<&Range> {
-        mapping::find(&self.ranges, address, |range| (range.start, range.end))
-    }
-
-    fn place(&self, address: u64) -> Place {
-        match self.range(address) {
-            Some(Range { target: Target::Binary(binary), start, file_offset, .. }) => {
-                Place::File { binary: Arc::clone(binary), file_offset: address - start + file_offset }
-            }
-            Some(Range { target: Target::Jit, .. }) => {
-                Place::Jit { image: self.number, pid: self.pid(), address }
-            }
-            _ => Place::Unknown,
+        if suspect {
+            self.want_reread(key, Wanted { time_ns: time_ns.unwrap_or(now_ns), stale: false });
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The running profiler: a thread that drains the kernel's counts and pushes profiles.
 
+mod samples;
 mod session;
 mod ticks;
 
@@ -104,7 +105,7 @@ impl Drop for Profiler {
     }
 }
 
-fn event_fd() -> io::Result<File> {
+pub(crate) fn event_fd() -> io::Result<File> {
     // SAFETY: takes no pointer; the descriptor it returns is owned by nobody else.
     let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
     if fd < 0 {

@@ -1,55 +1,73 @@
 //! The kernel half, loaded: programs, maps, and the exchange with them.
 
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use abi::{COUNTER_COUNT, Control, Counter, Settings, StackKey};
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
-use aya::programs::PerfEvent;
+use abi::{COUNTER_COUNT, Counter, Program, Settings, StackKey};
+use aya::maps::{HashMap, MapData, PerCpuArray, ProgramArray, RingBuf};
+use aya::programs::{PerfEvent, ProgramFd};
 use aya::{Ebpf, EbpfLoader};
-use libbpf_rs::libbpf_sys;
 
 use crate::event::{self, Event};
 use crate::{Config, Error, btf, host};
+
+mod counts;
+mod map_bytes;
+mod memory;
+// The program of the test, and the registers it looks at, are of x86-64.
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod tests;
+
+use counts::Counts;
+pub(crate) use memory::Memory;
 
 /// A drain follows the last within 2 s, a late one within 4: room for that many seconds of new stacks.
 const COUNTS_SECONDS: u32 = 4;
 const COUNTS_ENTRIES_MIN: u32 = 4096;
 const COUNTS_ENTRIES_MAX: u32 = 131_072;
-const RING_BYTES_PER_CPU: u32 = 128 * 1024;
-const RING_BYTES_MIN: u32 = 1 << 20;
-const RING_BYTES_MAX: u32 = 16 << 20;
-/// Entries taken out of a count map by one system call.
-const BATCH_ENTRIES: usize = 4096;
-
-/// BPF_MAP_TYPE_RINGBUF of include/uapi/linux/bpf.h.
-const MAP_TYPE_RINGBUF: u64 = 27;
+/// Ten raw samples of each CPU, which come while a process's tables are built.
+const RING_BYTES_PER_CPU: u32 = 256 << 10;
+const RING_BYTES_MIN: u32 = 2 << 20;
+const RING_BYTES_MAX: u32 = 32 << 20;
+/// The program that the clock enters.
+const ENTRY: &str = "sampler";
+/// The map of chunks, under whose name their memory is accounted.
+const PAGES: &str = "PAGES";
 
 /// Loaded programs and maps. Dropping it unloads them.
 pub(crate) struct Sampler {
     bpf: Ebpf,
     events: RingBuf<MapData>,
-    control: Array<MapData, Control>,
     counters: PerCpuArray<MapData, u64>,
-    /// Drained in batches, which aya does not have.
-    counts: [OwnedFd; 2],
+    counts: Counts,
     stacks_sent: HashMap<MapData, StackKey, u32>,
     cgroups_sent: HashMap<MapData, u64, u32>,
-    active: usize,
-    map_bytes: u64,
+    /// Holds the programs that are entered from others.
+    _programs: ProgramArray<MapData>,
+    map_bytes: BTreeMap<String, u64>,
+    /// Of the chunks that were added.
+    chunk_bytes: Arc<AtomicU64>,
     /// Why samples carry no cgroup, if so.
     pub(crate) cgroup_missing: Option<String>,
+    /// Why user stacks are walked by frame pointers although tables were asked for, if so.
+    pub(crate) unwind_missing: Option<String>,
+    /// Why layouts are not checked at each sample, if so.
+    pub(crate) exec_pages_missing: Option<String>,
 }
 
 impl std::fmt::Debug for Sampler {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Sampler").field("active", &self.active).finish_non_exhaustive()
+        formatter.debug_struct("Sampler").field("counts", &self.counts).finish_non_exhaustive()
     }
 }
 
 impl Sampler {
-    /// Reads the kernel's layout, loads the programs.
-    pub(crate) fn load(config: &Config) -> Result<Self, Error> {
+    /// Reads the kernel's layout, loads the programs. With `unwind` user stacks are unwound by the tables and
+    /// layouts in [`Memory`], without it the kernel walks them by frame pointers.
+    pub(crate) fn load(config: &Config, unwind: bool) -> Result<(Self, Memory), Error> {
         let facts = btf::read()?;
         let cpus = libbpf_rs::num_possible_cpus().map_or(1, |cpus| cpus as u32);
         let counts_entries = (cpus * config.rate_hz * COUNTS_SECONDS)
@@ -57,20 +75,7 @@ impl Sampler {
             .clamp(COUNTS_ENTRIES_MIN, COUNTS_ENTRIES_MAX);
         let ring_bytes =
             (cpus * RING_BYTES_PER_CPU).next_power_of_two().clamp(RING_BYTES_MIN, RING_BYTES_MAX);
-        let settings = Settings {
-            kernel: config.kernel.into(),
-            user: config.user.into(),
-            no_user_stack_flags: host::no_user_stack_flags(),
-            cgroup: if facts.cgroup_missing.is_none() { host::cgroup_hierarchy() } else { abi::CGROUP_NONE },
-            wakeup_bytes: u64::from(ring_bytes / 4),
-            pid_namespace_inum: match host::pid_namespace_inum() {
-                0 => 0,
-                inum if facts.pid_namespace_missing.is_none() => inum,
-                // Ids that cannot be translated are not believed: this matches no namespace.
-                _ => u32::MAX,
-            },
-            reserved: 0,
-        };
+        let settings = settings(config, unwind, &facts, ring_bytes);
         host::raise_memlock_limit();
         let mut loader = EbpfLoader::new();
         loader
@@ -82,29 +87,30 @@ impl Sampler {
             .map_max_entries("STACKS_SENT", counts_entries * 4)
             .map_max_entries("EVENTS", ring_bytes);
         let mut bpf = loader.load(bytecode::SAMPLER).map_err(host::load_error)?;
-        let program: &mut PerfEvent = bpf
-            .program_mut("sampler")
-            .ok_or_else(|| missing("sampler"))?
-            .try_into()
-            .map_err(host::program_error)?;
-        program.load().map_err(host::program_error)?;
-        Ok(Self {
+        program(&mut bpf, ENTRY)?.load().map_err(host::program_error)?;
+        let programs = link(&mut bpf)?;
+        let chunk_bytes = Arc::new(AtomicU64::new(0));
+        let memory = Memory::take(&mut bpf, Arc::clone(&chunk_bytes))?;
+        let sampler = Self {
             events: RingBuf::try_from(take(&mut bpf, "EVENTS")?).map_err(map_error)?,
-            control: Array::try_from(take(&mut bpf, "CONTROL")?).map_err(map_error)?,
             counters: PerCpuArray::try_from(take(&mut bpf, "COUNTERS")?).map_err(map_error)?,
-            counts: [descriptor(take(&mut bpf, "COUNTS_0")?)?, descriptor(take(&mut bpf, "COUNTS_1")?)?],
+            counts: Counts::take(&mut bpf)?,
             cgroups_sent: HashMap::try_from(take(&mut bpf, "CGROUPS_SENT")?).map_err(map_error)?,
             stacks_sent: HashMap::try_from(take(&mut bpf, "STACKS_SENT")?).map_err(map_error)?,
+            _programs: programs,
             bpf,
-            active: 0,
-            map_bytes: map_bytes(u64::from(ring_bytes)),
+            map_bytes: map_bytes::by_name(u64::from(ring_bytes)),
+            chunk_bytes,
             cgroup_missing: facts.cgroup_missing,
-        })
+            unwind_missing: facts.registers_missing.filter(|_| unwind),
+            exec_pages_missing: facts.exec_pages_missing.filter(|_| unwind),
+        };
+        Ok((sampler, memory))
     }
 
     /// The program to attach to the clock.
     pub(crate) fn program(&self) -> Result<BorrowedFd<'_>, Error> {
-        let program = self.bpf.program("sampler").ok_or_else(|| missing("sampler"))?;
+        let program = self.bpf.program(ENTRY).ok_or_else(|| missing(ENTRY))?;
         Ok(program.fd().map_err(host::program_error)?.as_fd())
     }
 
@@ -128,50 +134,12 @@ impl Sampler {
     /// Makes the other count map the active one. The one written until now may be drained once
     /// programs that run at this moment have ended.
     pub(crate) fn switch(&mut self) -> Result<(), Error> {
-        let next = self.active ^ 1;
-        self.control.set(0, Control { active: next as u32, reserved: 0 }, 0).map_err(map_error)?;
-        self.active = next;
-        Ok(())
+        self.counts.switch()
     }
 
     /// Takes all counts out of the map that is not active.
-    pub(crate) fn drain(&mut self, mut handle: impl FnMut(StackKey, u64)) -> Result<(), Error> {
-        let fd = self.counts[self.active ^ 1].as_raw_fd();
-        let mut keys = vec![StackKey { hash: 0, tgid: 0, exec_id: 0 }; BATCH_ENTRIES];
-        let mut values = vec![0u64; BATCH_ENTRIES];
-        let mut position = 0u64;
-        let mut started = false;
-        loop {
-            let mut count = BATCH_ENTRIES as u32;
-            let from = if started { (&raw mut position).cast() } else { std::ptr::null_mut() };
-            // SAFETY: the buffers hold BATCH_ENTRIES keys and values of the map's sizes; the position is
-            // a hash map's u32 bucket number, with room to spare.
-            let result = unsafe {
-                libbpf_sys::bpf_map_lookup_and_delete_batch(
-                    fd,
-                    from,
-                    (&raw mut position).cast(),
-                    keys.as_mut_ptr().cast(),
-                    values.as_mut_ptr().cast(),
-                    &raw mut count,
-                    std::ptr::null(),
-                )
-            };
-            let error = (result < 0).then(io::Error::last_os_error);
-            let at_end = error.as_ref().and_then(io::Error::raw_os_error) == Some(libc::ENOENT);
-            if let Some(source) = error
-                && !at_end
-            {
-                return Err(Error::System { what: "take counts out of the kernel".into(), source });
-            }
-            for (key, value) in keys.iter().zip(&values).take(count as usize) {
-                handle(*key, *value);
-            }
-            if at_end {
-                return Ok(());
-            }
-            started = true;
-        }
+    pub(crate) fn drain(&mut self, handle: impl FnMut(StackKey, u64)) -> Result<(), Error> {
+        self.counts.drain(handle)
     }
 
     /// The stack's frames are sent again when it is met again.
@@ -186,9 +154,11 @@ impl Sampler {
         let _absent = self.cgroups_sent.remove(&id);
     }
 
-    /// Memory of the maps as the kernel accounts it in fdinfo; a ring buffer counts from 6.12 on.
-    pub(crate) fn map_bytes(&self) -> u64 {
-        self.map_bytes
+    /// Memory of the maps by name, as the kernel accounts it in fdinfo.
+    pub(crate) fn map_bytes(&self) -> BTreeMap<String, u64> {
+        let mut maps = self.map_bytes.clone();
+        *maps.entry(PAGES.to_owned()).or_default() += self.chunk_bytes.load(Ordering::Relaxed);
+        maps
     }
 
     /// All counters, summed over CPUs.
@@ -203,35 +173,43 @@ impl Sampler {
     }
 }
 
-/// Maps do not grow after the load, so this is asked once.
-fn map_bytes(ring_bytes: u64) -> u64 {
-    let mut bytes = 0;
-    for entry in std::fs::read_dir("/proc/self/fdinfo").into_iter().flatten().flatten() {
-        let info = std::fs::read_to_string(entry.path()).unwrap_or_default();
-        let value = |name: &str| -> Option<u64> {
-            info.lines().find_map(|line| line.strip_prefix(name)).and_then(|value| value.trim().parse().ok())
-        };
-        let Some(kind) = value("map_type:") else {
-            continue;
-        };
-        let memlock = value("memlock:").unwrap_or(0);
-        bytes += if kind == MAP_TYPE_RINGBUF { memlock.max(ring_bytes) } else { memlock };
+fn settings(config: &Config, unwind: bool, facts: &btf::Facts, ring_bytes: u32) -> Settings {
+    Settings {
+        kernel: config.kernel.into(),
+        user: config.user.into(),
+        no_user_stack_flags: host::no_user_stack_flags(),
+        cgroup: if facts.cgroup_missing.is_none() { host::cgroup_hierarchy() } else { abi::CGROUP_NONE },
+        wakeup_bytes: u64::from(ring_bytes / 4),
+        pid_namespace_inum: match host::pid_namespace_inum() {
+            0 => 0,
+            inum if facts.pid_namespace_missing.is_none() => inum,
+            // Ids that cannot be translated are not believed: this matches no namespace.
+            _ => u32::MAX,
+        },
+        unwind: (unwind && facts.registers_missing.is_none()).into(),
+        has_task_pt_regs: facts.has_task_pt_regs.into(),
+        checks_exec_pages: facts.exec_pages_missing.is_none().into(),
     }
-    bytes
+}
+
+/// Loads the programs that others enter, and puts them where they are found.
+fn link(bpf: &mut Ebpf) -> Result<ProgramArray<MapData>, Error> {
+    let mut programs = ProgramArray::try_from(take(bpf, "PROGRAMS")?).map_err(map_error)?;
+    for entered in Program::ALL {
+        let program = program(bpf, entered.name())?;
+        program.load().map_err(host::program_error)?;
+        let fd: &ProgramFd = program.fd().map_err(host::program_error)?;
+        programs.set(entered as u32, fd, 0).map_err(map_error)?;
+    }
+    Ok(programs)
+}
+
+fn program<'a>(bpf: &'a mut Ebpf, name: &str) -> Result<&'a mut PerfEvent, Error> {
+    bpf.program_mut(name).ok_or_else(|| missing(name))?.try_into().map_err(host::program_error)
 }
 
 fn take(bpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, Error> {
     bpf.take_map(name).ok_or_else(|| missing(name))
-}
-
-fn descriptor(map: aya::maps::Map) -> Result<OwnedFd, Error> {
-    let aya::maps::Map::HashMap(data) = map else {
-        return Err(missing("count map"));
-    };
-    data.fd()
-        .as_fd()
-        .try_clone_to_owned()
-        .map_err(|source| Error::System { what: "duplicate a map's descriptor".into(), source })
 }
 
 fn missing(name: &str) -> Error {

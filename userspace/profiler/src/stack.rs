@@ -1,8 +1,7 @@
 //! Stacks whose frames the kernel has sent, by the key under which it counts them.
 
-use std::collections::HashMap;
-
-use abi::StackKey;
+use abi::{End, StackKey};
+use foldhash::HashMap;
 
 use crate::frame::FrameId;
 use crate::process::ImageKey;
@@ -20,8 +19,22 @@ pub(crate) struct Stack {
     pub(crate) cgroup_id: u64,
     /// Leaf first: kernel frames, then user frames.
     pub(crate) frames: Box<[FrameId]>,
+    /// Why the user half ends where it does.
+    pub(crate) end: End,
+    /// Slots of the executables in it, each once: their tables are in use while the stack is counted.
+    pub(crate) slots: Box<[u32]>,
     /// Interval of the last count.
     pub(crate) used: u64,
+}
+
+/// A stack without the interval of its last count.
+#[derive(Debug)]
+pub(crate) struct NewStack {
+    pub(crate) image: ImageKey,
+    pub(crate) cgroup_id: u64,
+    pub(crate) frames: Box<[FrameId]>,
+    pub(crate) end: End,
+    pub(crate) slots: Box<[u32]>,
 }
 
 /// All stacks.
@@ -39,25 +52,26 @@ impl Stacks {
         self.stacks.contains_key(key)
     }
 
-    pub(crate) fn insert(&mut self, key: StackKey, image: ImageKey, cgroup_id: u64, frames: Box<[FrameId]>) {
-        self.stacks.insert(key, Stack { image, cgroup_id, frames, used: self.interval });
+    pub(crate) fn insert(&mut self, key: StackKey, new: NewStack) {
+        let NewStack { image, cgroup_id, frames, end, slots } = new;
+        self.stacks.insert(key, Stack { image, cgroup_id, frames, end, slots, used: self.interval });
     }
 
-    /// Puts better frames in the place of what a stack had.
-    pub(crate) fn replace(&mut self, key: &StackKey, frames: Box<[FrameId]>) {
-        if let Some(stack) = self.stacks.get_mut(key) {
-            stack.frames = frames;
-        }
+    /// Slots of executables in stacks counted in this interval; one may come more than once.
+    pub(crate) fn slots_in_use(&self) -> impl Iterator<Item = u32> {
+        let counted = self.stacks.values().filter(|stack| stack.used == self.interval);
+        counted.flat_map(|stack| stack.slots.iter().copied())
     }
 
     pub(crate) fn get(&self, key: &StackKey) -> Option<&Stack> {
         self.stacks.get(key)
     }
 
-    /// Marks a stack as counted; false when it is not known.
-    pub(crate) fn touch(&mut self, key: &StackKey) -> bool {
-        let interval = self.interval;
-        self.stacks.get_mut(key).map(|stack| stack.used = interval).is_some()
+    /// Marks a stack as counted; `None` when it is not known.
+    pub(crate) fn touch(&mut self, key: &StackKey) -> Option<&Stack> {
+        let stack = self.stacks.get_mut(key)?;
+        stack.used = self.interval;
+        Some(stack)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -105,23 +119,40 @@ mod tests {
         StackKey { hash, tgid: 1, exec_id: 0 }
     }
 
-    fn image() -> ImageKey {
-        ImageKey { tgid: 1, exec_id: 0, start_time_ns: 0 }
+    fn stack() -> NewStack {
+        NewStack {
+            image: ImageKey { tgid: 1, exec_id: 0, start_time_ns: 0 },
+            cgroup_id: 1,
+            frames: Box::new([]),
+            end: End::Root,
+            slots: Box::new([7]),
+        }
     }
 
     #[test]
     fn a_stack_that_is_counted_stays_and_an_idle_one_goes() {
         let mut stacks = Stacks::default();
-        stacks.insert(key(1), image(), 1, Box::new([]));
-        stacks.insert(key(2), image(), 1, Box::new([]));
+        stacks.insert(key(1), stack());
+        stacks.insert(key(2), stack());
         for _ in 0..IDLE_INTERVALS + 1 {
             stacks.interval += 1;
-            assert!(stacks.touch(&key(1)));
+            assert!(stacks.touch(&key(1)).is_some());
             assert!(stacks.evict(false).is_empty() || !stacks.contains(&key(2)));
         }
         assert!(stacks.contains(&key(1)) && !stacks.contains(&key(2)));
-        assert!(!stacks.touch(&key(2)));
+        assert!(stacks.touch(&key(2)).is_none());
         assert_eq!(stacks.evicted, 1);
+    }
+
+    #[test]
+    fn only_executables_of_stacks_counted_in_this_interval_are_in_use() {
+        let mut stacks = Stacks::default();
+        stacks.insert(key(1), stack());
+        assert_eq!(stacks.slots_in_use().collect::<Vec<_>>(), [7]);
+        stacks.interval += 1;
+        assert_eq!(stacks.slots_in_use().count(), 0);
+        stacks.touch(&key(1));
+        assert_eq!(stacks.slots_in_use().count(), 1);
     }
 
     #[test]
@@ -129,7 +160,7 @@ mod tests {
         let mut stacks = Stacks::default();
         for hash in 0..10 {
             stacks.interval = hash;
-            stacks.insert(key(hash), image(), 1, Box::new([]));
+            stacks.insert(key(hash), stack());
         }
         stacks.interval += 1;
         let gone = stacks.evict(true);

@@ -54,6 +54,12 @@ impl Builder {
         self.push(stack, value_ns, vec![name, pid]);
     }
 
+    /// One sample whose outermost frames are missing for a reason.
+    pub(crate) fn sample_incomplete(&mut self, stack: &[&str], value_ns: i64, reason: &str) {
+        let label = Label { key: self.string("incomplete"), str: self.string(reason), ..Label::default() };
+        self.push(stack, value_ns, vec![label]);
+    }
+
     /// The profile.
     pub(crate) fn finish(mut self) -> Profile {
         let (cpu, nanoseconds) = (self.string("cpu"), self.string("nanoseconds"));

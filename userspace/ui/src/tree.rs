@@ -9,7 +9,7 @@ use crate::frame::{FrameId, FrameTable, Kind, Locations, OTHER_NAME};
 use crate::query::Group;
 
 /// Deepest level that is drawn; what lies below becomes one frame.
-pub(crate) const DEPTH_MAX_FRAMES: usize = 512;
+pub(crate) const DEPTH_MAX_FRAMES: usize = 1200;
 /// Most nodes in an answer.
 pub(crate) const NODES_MAX: usize = 20_000;
 /// Nodes under this share of the whole are folded together: one five-thousandth is a third of a pixel on a
@@ -68,6 +68,9 @@ impl Tree {
             path.clear();
             if let Some(name) = group_name(sample, group, locations) {
                 path.push(table.intern(Kind::Group, &name, "", ""));
+            }
+            if let Some(reason) = text_label(sample, "incomplete", locations) {
+                path.push(table.intern(Kind::Unresolved, &format!("[incomplete: {reason}]"), "", ""));
             }
             for location in sample.location_id.iter().rev() {
                 if path.len() > DEPTH_MAX_FRAMES {
@@ -207,11 +210,14 @@ pub(crate) fn value_ns(sample: &Sample, value_index: usize) -> Option<u64> {
     u64::try_from(value).ok().filter(|ns| *ns > 0)
 }
 
+/// The value of a text label; `None` without one.
+fn text_label<'a>(sample: &Sample, key: &str, locations: &'a Locations<'_>) -> Option<&'a str> {
+    let label = sample.label.iter().find(|label| locations.string(label.key) == key);
+    label.map(|label| locations.string(label.str)).filter(|text| !text.is_empty())
+}
+
 fn group_name(sample: &Sample, group: Group, locations: &Locations<'_>) -> Option<String> {
-    let text = |key: &str| {
-        let label = sample.label.iter().find(|l| locations.string(l.key) == key);
-        label.map_or("", |l| locations.string(l.str))
-    };
+    let text = |key: &str| text_label(sample, key, locations).unwrap_or_default();
     let or = |name: &str, absent: &str| if name.is_empty() { absent.to_owned() } else { name.to_owned() };
     match group {
         Group::None => None,
@@ -256,6 +262,17 @@ mod tests {
         for (node, sum) in nodes.iter().zip(sums) {
             assert_eq!(node.self_ns + sum, node.total_ns);
         }
+    }
+
+    #[test]
+    fn a_stack_that_is_not_complete_says_so_before_its_first_frame() {
+        let mut builder = Builder::default();
+        builder.sample_incomplete(&["main", "work"], 3, "stack_cut");
+        builder.sample(&["main", "work"], 5, "app", None);
+        let (tree, table) = build(&builder.finish(), Group::None);
+        let found = names(tree.nodes(), &table);
+        assert!(found.contains(&("[incomplete: stack_cut]".to_owned(), 0, 3)), "{found:?}");
+        assert!(found.contains(&("work".to_owned(), 5, 5)), "{found:?}");
     }
 
     #[test]

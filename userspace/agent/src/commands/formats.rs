@@ -152,6 +152,10 @@ impl<'a> Names<'a> {
         let process = sample.label.iter().find(|label| self.string(label.key) == "process_name");
         let process = process.map(|label| self.string(label.str)).filter(|name| !name.is_empty());
         let mut stack = frame(process.unwrap_or("[unknown]"));
+        let incomplete = sample.label.iter().find(|label| self.string(label.key) == "incomplete");
+        if let Some(label) = incomplete {
+            stack.push_str(&format!(";[incomplete: {}]", frame(self.string(label.str))));
+        }
         for id in sample.location_id.iter().rev() {
             self.location(*id, &mut stack);
         }
@@ -260,6 +264,17 @@ mod tests {
     fn folded_stacks_start_at_the_root_and_mark_the_kernel() {
         let text = Format::Folded.render(&profile()).expect("text");
         assert_eq!(String::from_utf8(text).expect("UTF-8"), FOLDED);
+    }
+
+    #[test]
+    fn an_incomplete_stack_says_why_before_its_first_frame() {
+        let mut profile = profile();
+        profile.string_table.extend(["incomplete".to_owned(), "stack_cut".to_owned()]);
+        let last = profile.string_table.len() as i64;
+        let label = Label { key: last - 2, str: last - 1, ..Default::default() };
+        profile.sample.iter_mut().take(1).for_each(|sample| sample.label.push(label));
+        let stacks: Vec<String> = folded(&profile).into_keys().collect();
+        assert!(stacks[0].starts_with("app;[incomplete: stack_cut];main;outer"), "{stacks:?}");
     }
 
     #[test]

@@ -19,6 +19,9 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// How often batches are merged; they are kept in memory until then.
 const PUSH_INTERVAL_MS: u64 = 5000;
 
+/// As the setting `profiler.tables_max_bytes` has it by default.
+const TABLES_MAX_BYTES: u64 = 96 << 20;
+
 /// The profiler's reason for samples of processes that were not asked for, which are no loss.
 const FILTERED: &str = "filtered";
 
@@ -42,6 +45,7 @@ pub(crate) fn run(options: &cli::Profile) -> anyhow::Result<()> {
         user: true,
         drain_interval_ms: 1000,
         push_interval_ms: PUSH_INTERVAL_MS,
+        tables_max_bytes: TABLES_MAX_BYTES,
         only,
     };
     let file = WholeFile::create(&options.output)?;

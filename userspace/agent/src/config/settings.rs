@@ -62,6 +62,10 @@ section! {
         drain_interval: Interval = (Interval::seconds(1)), in Interval::seconds(1)..=Interval::seconds(2);
         /// How much time one delivered profile covers.
         push_interval: Interval = (Interval::seconds(15)), in Interval::seconds(5)..=Interval::seconds(60);
+        /// How much kernel memory the unwind tables of executables and the mappings of processes may take together.
+        /// It is taken as it is needed and kept until the end. Beyond it the tables not used for longest go, and
+        /// the stacks of their executables follow frame pointers.
+        tables_max_bytes: Size = (Size::mib(96)), in Size::mib(16)..=Size::gib(1);
     }
 }
 

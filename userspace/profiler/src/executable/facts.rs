@@ -2,10 +2,10 @@
 
 use std::cell::Cell;
 use std::fs::File;
-use std::ops::Range;
 
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
 use object::{Endianness, ReadCache, ReadRef, elf};
+use tables::Limited;
 
 /// Longest build id taken; SHA-1's has 20 bytes.
 const BUILD_ID_BYTES_MAX: usize = 64;
@@ -23,6 +23,8 @@ pub struct Facts {
     pub symbol_bytes: u64,
     /// Bytes of the `.debug_*` sections, as claimed.
     pub debug_bytes: u64,
+    /// Bytes of the sections that unwind tables are made of, as claimed.
+    pub unwind_bytes: u64,
     /// Executable segments: (file offset, bytes in the file, address at link time).
     pub segments: Vec<(u64, u64, u64)>,
 }
@@ -37,37 +39,6 @@ pub fn read_facts(file: &File) -> Facts {
         _ => None,
     }
     .unwrap_or_default()
-}
-
-/// Refuses reads once [`READ_BYTES_MAX`] are used up; the cache alone would take as much memory as the file claims.
-#[derive(Debug, Clone, Copy)]
-struct Limited<'a> {
-    cache: &'a ReadCache<&'a File>,
-    bytes_left: &'a Cell<u64>,
-}
-
-impl Limited<'_> {
-    fn pay(&self, bytes: u64) -> Result<(), ()> {
-        self.bytes_left.set(self.bytes_left.get().checked_sub(bytes).ok_or(())?);
-        Ok(())
-    }
-}
-
-impl<'a> ReadRef<'a> for Limited<'a> {
-    fn len(self) -> Result<u64, ()> {
-        self.cache.len()
-    }
-
-    fn read_bytes_at(self, offset: u64, size: u64) -> Result<&'a [u8], ()> {
-        self.pay(size)?;
-        self.cache.read_bytes_at(offset, size)
-    }
-
-    fn read_bytes_at_until(self, range: Range<u64>, delimiter: u8) -> Result<&'a [u8], ()> {
-        let found = self.cache.read_bytes_at_until(range, delimiter)?;
-        self.pay(found.len() as u64)?;
-        Ok(found)
-    }
 }
 
 fn facts<'data, Elf: FileHeader<Endian = Endianness>>(data: impl ReadRef<'data>) -> Option<Facts> {
@@ -92,6 +63,9 @@ fn facts<'data, Elf: FileHeader<Endian = Endianness>>(data: impl ReadRef<'data>)
         for section in sections.iter().take(HEADERS_MAX) {
             let bytes: u64 = section.sh_size(endian).into();
             let name = sections.section_name(endian, section).unwrap_or_default();
+            if [b".eh_frame".as_slice(), b".debug_frame"].contains(&name) || name.ends_with(b".gopclntab") {
+                facts.unwind_bytes = facts.unwind_bytes.saturating_add(bytes);
+            }
             if name.starts_with(b".debug_") {
                 facts.debug_bytes = facts.debug_bytes.saturating_add(bytes);
             } else if matches!(section.sh_type(endian), elf::SHT_SYMTAB | elf::SHT_DYNSYM)

@@ -1,33 +1,46 @@
 //! The profiler's thread: wait for new stacks, switch and drain the counts, push.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use abi::{Counter, StackKey};
+use abi::{Counter, EXECUTABLE_EVICTED, End, StackKey};
 use model::Metric;
 use symbolizer::Symbolizer;
 
 use super::Output;
 use super::ticks::{Delivered, Ticks};
 use crate::clock::Clock;
-use crate::event::{Event, Stack};
-use crate::frame::{self, Frames, Place};
+use crate::frame::Frames;
 use crate::interval::{Cgroups, Interval, Sources};
-use crate::process::{ImageKey, Processes, Seen};
+use crate::process::{ImageKey, Processes};
+use crate::raw::RawSamples;
+use crate::recorder::{Recorder, monotonic_ns};
 use crate::sampler::Sampler;
 use crate::stack::Stacks;
-use crate::{Config, Error, host, metrics};
+use crate::unwinding::Tables;
+use crate::{Config, Error, metrics};
 
 /// A program that looked at the old map before the switch has ended after this time.
 const SWITCH_WAIT: Duration = Duration::from_millis(20);
 /// How long a push waits for names; what has none by then is pushed as file and offset.
-const SYMBOLS_WAIT: Duration = Duration::from_secs(1);
+const SYMBOLS_WAIT: Duration = Duration::from_secs(3);
 /// The same for the last push, which must fit into the collector's grace period.
 const LAST_SYMBOLS_WAIT: Duration = Duration::from_secs(3);
-/// Stacks that wait for mappings to be read again.
-const CUT_STACKS_MAX: usize = 4096;
+/// The last samples wait this long for tables.
+const LAST_TABLES_WAIT: Duration = Duration::from_millis(1500);
+/// Mapping records are certain about a millisecond after they were written.
+const RECORDS_WAIT: Duration = Duration::from_millis(2);
+/// Records wake the reader at once, but in the long run no more often than this: a storm of processes costs a
+/// hundred wake-ups a second, not one for each record.
+pub(super) const RECORDS_PAUSE: Duration = Duration::from_millis(10);
+/// So far ahead of that rate it may be.
+pub(super) const RECORDS_BURST: Duration = Duration::from_millis(100);
+/// What poll(2) leaves out.
+const NO_FD: RawFd = -1;
+/// While names are waited for, the kernel's records are read this often.
+const RESOLVE_STEP: Duration = Duration::from_millis(20);
 /// An image without stacks is let go after this time.
 const IMAGE_IDLE: Duration = Duration::from_secs(120);
 /// A profiler that should see samples and sees none for this long is unhealthy.
@@ -41,33 +54,28 @@ pub(super) struct Snapshot {
     pub(super) problem: Option<String>,
 }
 
-/// A stack that may get more frames.
-#[derive(Debug)]
-struct CutStack {
-    key: StackKey,
-    image: ImageKey,
-    kernel_frames: usize,
-    /// Of the user half, leaf first.
-    addresses: Vec<u64>,
-}
-
 /// All state of the thread.
 pub(super) struct Session {
     config: Config,
-    output: Box<dyn Output>,
+    pub(super) output: Box<dyn Output>,
     snapshot: Arc<Mutex<Snapshot>>,
-    sampler: Sampler,
+    pub(super) sampler: Sampler,
     clock: Clock,
-    processes: Processes,
-    frames: Frames,
-    stacks: Stacks,
-    cgroups: Cgroups,
-    interval: Interval,
+    pub(super) recorder: Recorder,
+    pub(super) processes: Processes,
+    pub(super) tables: Tables,
+    pub(super) raw: RawSamples,
+    pub(super) frames: Frames,
+    pub(super) stacks: Stacks,
+    pub(super) cgroups: Cgroups,
+    pub(super) interval: Interval,
     delivered: Delivered,
-    /// Stacks that were cut because their process's mappings may not have been complete, with their addresses.
-    cut: Vec<CutStack>,
-    undecodable: u64,
-    last_sample: Instant,
+    /// When the reads of records so far would have been due, one each [`RECORDS_PAUSE`].
+    pub(super) records_due: Instant,
+    /// Samples of finished intervals whose user stack is not complete, by reason.
+    incomplete: HashMap<End, u64>,
+    pub(super) undecodable: u64,
+    pub(super) last_sample: Instant,
     problem: Option<String>,
 }
 
@@ -79,9 +87,20 @@ impl Session {
     ) -> Result<Self, Error> {
         let symbolizer = Symbolizer::spawn(symbolizer::Config::default())
             .map_err(|source| Error::System { what: "start the symbolizer's thread".into(), source })?;
-        let sampler = Sampler::load(&config)?;
+        // Before the first sample, so that what begins from now on is known by its records.
+        let recorder = Recorder::start()?;
+        let (sampler, memory) = Sampler::load(&config, true)?;
+        let tables = Tables::new(Box::new(memory), config.tables_max_bytes)?;
         if let Some(field) = &sampler.cgroup_missing {
             tracing::warn!("this kernel's types have no {field}: samples carry no container");
+        }
+        if let Some(field) = &sampler.unwind_missing {
+            tracing::warn!("this kernel's types have no {field}: user stacks follow frame pointers");
+        }
+        if let Some(field) = &sampler.exec_pages_missing {
+            tracing::warn!(
+                "this kernel's types have no {field}: libraries that are unmapped are noticed late"
+            );
         }
         let clock = Clock::start(config.rate_hz, sampler.program()?)?;
         Ok(Self {
@@ -90,13 +109,17 @@ impl Session {
             snapshot,
             sampler,
             clock,
+            recorder,
             processes: Processes::default(),
+            tables,
+            raw: RawSamples::default(),
             frames: Frames::new(symbolizer),
             stacks: Stacks::default(),
             cgroups: Cgroups::default(),
             interval: Interval::start(),
             delivered: Delivered::default(),
-            cut: Vec::new(),
+            records_due: Instant::now(),
+            incomplete: HashMap::new(),
             undecodable: 0,
             last_sample: Instant::now(),
             problem: None,
@@ -109,18 +132,17 @@ impl Session {
         let push_every = Duration::from_millis(self.config.push_interval_ms);
         let (mut next_drain, mut next_push) = (Instant::now() + drain_every, Instant::now() + push_every);
         loop {
-            let until = self.processes.next_young().map_or(next_drain, |young| young.min(next_drain));
-            if wait(self.sampler.ring_fd(), wake, until) {
+            let fds = [wake, self.sampler.ring_fd(), self.records_fd(), self.tables.ready_fd()];
+            if wait(fds, self.next_due(next_drain)) {
                 break;
             }
             self.read_events();
-            self.processes.read_young();
             if Instant::now() < next_drain {
                 continue;
             }
             next_drain = (next_drain + drain_every).max(Instant::now());
             let drained = self.drain();
-            let followed = self.clock.follow_hotplug();
+            let followed = self.clock.follow_hotplug().and(self.recorder.follow_hotplug());
             self.report(drained.and(followed));
             if Instant::now() >= next_push {
                 next_push = (next_push + push_every).max(Instant::now());
@@ -136,84 +158,27 @@ impl Session {
         // Counts of ticks that ran while the first drain switched.
         let drained = drained.and(self.drain());
         self.report(drained);
+        self.finish_raw(LAST_TABLES_WAIT);
         self.push(LAST_SYMBOLS_WAIT);
         self.clock.read_counts();
         self.publish();
     }
 
-    fn read_events(&mut self) {
-        let mut received = Vec::new();
-        self.undecodable += self.sampler.read_events(|event| received.push(event));
-        // Which images are outlived already is known before any mapping is read.
-        for event in &received {
-            if let Event::Stack(stack) = event {
-                self.processes.note(image_key(stack));
-            }
-        }
-        for event in received {
-            match event {
-                Event::Cgroup { id, path } => self.cgroups.insert(id, path, self.output.as_ref()),
-                Event::Stack(stack) => self.add_stack(stack),
-            }
-        }
-    }
-
-    fn add_stack(&mut self, stack: Stack) {
-        let image = image_key(&stack);
-        self.processes.see(Seen {
-            key: image,
-            pid: stack.visible_tgid,
-            name: stack.comm,
-            kernel_thread: host::is_kernel_thread(stack.task_flags),
-        });
-        // Sent again because the kernel's own table forgot it.
-        if self.stacks.contains(&stack.key) {
-            return;
-        }
-        let mut frames = Vec::with_capacity(stack.kernel.len() + stack.user.len());
-        frames.extend(
-            frame::instructions(&stack.kernel).map(|address| self.frames.id(Place::Kernel { address })),
-        );
-        let kernel_frames = frames.len();
-        let found = self.processes.places(&image, &stack.user);
-        frames.extend(found.places.into_iter().map(|place| self.frames.id(place)));
-        self.stacks.insert(stack.key, image, stack.cgroup_id, frames.into_boxed_slice());
-        if found.may_come && self.cut.len() < CUT_STACKS_MAX {
-            self.cut.push(CutStack { key: stack.key, image, kernel_frames, addresses: stack.user });
-        } else {
-            self.processes.stacks_cut += u64::from(found.cut);
-        }
-    }
-
-    /// Looks again at stacks that were cut: mappings that were missing may be there by now.
-    fn complete_stacks(&mut self) {
-        for stack in std::mem::take(&mut self.cut) {
-            let Some(known) = self.stacks.get(&stack.key) else {
-                continue;
-            };
-            let mut frames = known.frames[..stack.kernel_frames].to_vec();
-            let found = self.processes.places(&stack.image, &stack.addresses);
-            if found.may_come {
-                self.cut.push(stack);
-                continue;
-            }
-            self.processes.stacks_cut += u64::from(found.cut);
-            frames.extend(found.places.into_iter().map(|place| self.frames.id(place)));
-            self.stacks.replace(&stack.key, frames.into_boxed_slice());
-        }
-    }
-
     fn drain(&mut self) -> Result<(), Error> {
         self.sampler.switch()?;
-        std::thread::sleep(SWITCH_WAIT);
-        // A stack's frames were sent before it was counted: have them before its count.
-        self.read_events();
-        self.complete_stacks();
+        let until = Instant::now() + SWITCH_WAIT;
+        while Instant::now() < until {
+            wait([NO_FD, self.sampler.ring_fd(), self.records_fd()], until);
+            // A stack's frames were sent before it was counted: have them before its count.
+            self.read_events();
+        }
         let mut unknown: Vec<StackKey> = Vec::new();
-        let Self { sampler, stacks, interval, delivered, last_sample, .. } = self;
+        let Self { sampler, stacks, tables, interval, delivered, last_sample, .. } = self;
         let drained = sampler.drain(|key, count| {
             *last_sample = Instant::now();
-            if stacks.touch(&key) {
+            if let Some(stack) = stacks.touch(&key) {
+                stack.slots.iter().for_each(|slot| tables.used(*slot));
+                tables.used_image(&stack.image);
                 interval.add(key, count);
             } else {
                 delivered.without_stack += count;
@@ -226,16 +191,75 @@ impl Session {
         drained
     }
 
+    /// When there is something to do although no descriptor becomes readable.
+    fn next_due(&self, next_drain: Instant) -> Instant {
+        let now = Instant::now();
+        let due_ns = self.processes.next_due_ns().map(|due| due.saturating_sub(monotonic_ns()));
+        // Never sooner than records settle, or what is overdue would spin.
+        let processes = due_ns.map(|in_ns| now + Duration::from_nanos(in_ns).max(RECORDS_WAIT));
+        let younger = self.raw.waits_for_records(self.processes.applied_ns());
+        let records_rest = self.records_rest();
+        let records = (younger || !self.recorder.unsettled().is_empty()).then_some(now + RECORDS_WAIT);
+        let records = records.map(|due| records_rest.map_or(due, |rest| due.max(rest)));
+        let tables = self.tables.next_poll().map(|due| due.max(now + RECORDS_WAIT));
+        [processes, records, records_rest, tables].into_iter().flatten().fold(next_drain, Instant::min)
+    }
+
+    /// Until when records wake nobody, if they do not now.
+    fn records_rest(&self) -> Option<Instant> {
+        let from = self.records_due.checked_sub(RECORDS_BURST)?;
+        (from > Instant::now()).then_some(from)
+    }
+
+    /// What becomes readable with records, when they may wake the reader now.
+    fn records_fd(&self) -> RawFd {
+        if self.records_rest().is_some() { NO_FD } else { self.recorder.fd() }
+    }
+
+    /// Waits for the tables that raw samples want, then takes what there is.
+    fn finish_raw(&mut self, wait_max: Duration) {
+        let until = Instant::now() + wait_max;
+        while self.raw.len() > 0 && Instant::now() < until {
+            let fds = [self.tables.ready_fd()];
+            wait(fds, self.next_due(until));
+            self.read_events();
+        }
+        self.complete_raw(true);
+    }
+
+    /// Waits for names, and reads and drains on meanwhile.
+    fn resolve(&mut self, wait_max: Duration) {
+        let until = Instant::now() + wait_max;
+        let drain_every = Duration::from_millis(self.config.drain_interval_ms);
+        let mut next_drain = Instant::now() + drain_every;
+        loop {
+            self.frames.resolve(until.saturating_duration_since(Instant::now()).min(RESOLVE_STEP));
+            self.read_events();
+            if Instant::now() >= next_drain {
+                next_drain = Instant::now() + drain_every;
+                let drained = self.drain();
+                self.report(drained);
+                self.show_live();
+            }
+            if self.frames.is_resolved() || Instant::now() >= until {
+                return;
+            }
+        }
+    }
+
     fn push(&mut self, wait: Duration) {
-        self.frames.resolve(wait);
-        let (batch, filtered) = self.interval.batch(&self.sources());
-        self.delivered.filtered += filtered;
+        self.resolve(wait);
+        let (batch, left_out) = self.interval.batch(&self.sources());
+        self.delivered.filtered += left_out.filtered;
+        self.delivered.without_stack += left_out.unknown;
+        for (reason, count) in self.interval.incomplete(&self.stacks) {
+            *self.incomplete.entry(reason).or_default() += count;
+        }
         let samples: u64 = batch.profiles.iter().map(|profile| profile.samples).sum();
         let taken = self.output.push(batch).min(samples);
         self.delivered.samples += taken;
         self.delivered.not_taken += samples - taken;
         self.interval = Interval::start();
-        self.stacks.interval += 1;
         self.let_go();
     }
 
@@ -248,14 +272,27 @@ impl Session {
 
     /// Keeps memory bounded: stacks not met lately go, then images and frames that nothing refers to.
     fn let_go(&mut self) {
+        // Their stacks follow frame pointers, and nothing else asks for their tables.
+        for slot in self.stacks.slots_in_use() {
+            if self.tables.state(slot) == EXECUTABLE_EVICTED
+                && let Some(binary) = self.processes.binary(slot)
+            {
+                self.tables.want(binary);
+            }
+        }
+        self.tables.end_interval();
+        self.stacks.interval += 1;
         let crowded = self.frames.is_full();
         let gone = self.stacks.evict(crowded);
         for key in &gone {
             self.sampler.forget(key);
         }
-        let used: HashSet<ImageKey> = self.stacks.values().map(|stack| stack.image).collect();
+        let stacks = self.stacks.values().map(|stack| stack.image);
+        let used: HashSet<ImageKey> = stacks.chain(self.raw.images()).collect();
         self.processes.retain(IMAGE_IDLE, |key| used.contains(key));
-        self.processes.close_unused_files();
+        for slot in self.processes.close_unused_files() {
+            self.tables.release(slot);
+        }
         let cgroups: HashSet<u64> = self.stacks.values().map(|stack| stack.cgroup_id).collect();
         for id in self.cgroups.forget_unused(|id| cgroups.contains(&id)) {
             self.sampler.forget_cgroup(id);
@@ -277,7 +314,7 @@ impl Session {
     }
 
     /// Notes how a round went; a problem that lasts is logged once.
-    fn report(&mut self, round: Result<(), Error>) {
+    pub(super) fn report(&mut self, round: Result<(), Error>) {
         let problem = round.err().map(|error| error.to_string());
         if let Some(problem) = &problem
             && self.problem.as_ref() != Some(problem)
@@ -288,7 +325,7 @@ impl Session {
     }
 
     fn publish(&mut self) {
-        self.delivered.pending = self.interval.samples();
+        self.delivered.pending = self.interval.samples() + self.raw.len() as u64;
         let counters = self.sampler.counters();
         let ticks =
             Ticks::account(self.clock.ticks_counted(), self.clock.ticks_idle(), &counters, self.delivered);
@@ -301,8 +338,12 @@ impl Session {
             frames: &self.frames,
             stacks: &self.stacks,
             cgroups: &self.cgroups,
+            recorder: &self.recorder,
+            tables: &self.tables.metrics(),
+            raw: &self.raw,
+            incomplete: &self.incomplete,
             undecodable: self.undecodable,
-            map_bytes: self.sampler.map_bytes(),
+            map_bytes: &self.sampler.map_bytes(),
         });
         let symbolizer_ended = !self.frames.symbolizer().is_alive();
         let problem = self.problem.clone().or_else(|| {
@@ -316,17 +357,13 @@ impl Session {
     }
 }
 
-fn image_key(stack: &Stack) -> ImageKey {
-    ImageKey { tgid: stack.key.tgid, exec_id: stack.key.exec_id, start_time_ns: stack.start_time_ns }
-}
-
-/// Waits for the ring buffer, the end, or `until`; true at the end.
-fn wait(ring: RawFd, wake: RawFd, until: Instant) -> bool {
-    let mut fds = [ring, wake].map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+/// Waits for any of these to become readable, or `until`; true when the first has.
+fn wait<const N: usize>(fds: [RawFd; N], until: Instant) -> bool {
+    let mut fds = fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
     let left = until.saturating_duration_since(Instant::now());
     // Rounded up: a timeout of 0 would spin through the last millisecond.
     let timeout_ms = (left.as_micros().div_ceil(1000)).min(60_000) as i32;
-    // SAFETY: two pollfds; an interrupted or failed poll is a wake-up without cause.
+    // SAFETY: as many pollfds as said; an interrupted or failed poll is a wake-up without cause.
     unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout_ms) };
-    fds[1].revents != 0
+    fds.first().is_some_and(|fd| fd.revents != 0)
 }

@@ -74,6 +74,7 @@ async function refresh() {
   const timeout = setTimeout(() => mine.abort("timeout"), REQUEST_TIMEOUT_MS);
   document.body.classList.add("loading");
   const started = performance.now();
+  let isBusy = false;
   try {
     const answering = fetchJson(`/api/v1/profile?${apiQuery()}`, mine.signal);
     answering.catch(() => {}); // awaited below
@@ -88,8 +89,9 @@ async function refresh() {
     render();
   } catch (error) {
     if (mine !== running) return;
-    // Busy is no fault: what is shown stays, and the next turn asks again.
-    if (!error.busy) {
+    // Busy is no fault: what is shown stays, and the next turn asks again, also when the page is paused.
+    isBusy = error.busy === true;
+    if (!isBusy) {
       const silent = mine.signal.aborted;
       const unreachable = error instanceof TypeError; // what fetch throws without an answer
       const reason = silent ? "no answer within 30 s" : unreachable ? "the collector cannot be reached" : error.message;
@@ -100,16 +102,16 @@ async function refresh() {
   } finally {
     clearTimeout(timeout);
     if (mine === running) {
-      document.body.classList.remove("loading");
-      schedule(performance.now() - started);
+      document.body.classList.toggle("loading", isBusy);
+      schedule(performance.now() - started, isBusy);
     }
   }
 }
 
-function schedule(cost_ms) {
+function schedule(cost_ms, isBusy) {
   clearTimeout(timer);
-  const isWaiting = !profile || !profile.totalNs;
-  if (document.hidden || (view.live !== "1" && !(isWaiting && view.to === "now"))) return;
+  const isWaiting = isBusy || ((!profile || !profile.totalNs) && view.to === "now");
+  if (document.hidden || (view.live !== "1" && !isWaiting)) return;
   timer = setTimeout(refresh, Math.max(REFRESH_MS, cost_ms * REFRESH_COST_FACTOR));
 }
 
@@ -198,11 +200,16 @@ function applySearch() {
 }
 
 function setSearch(text) {
+  clearTimeout(searchTimer);
   setView({ q: text }, false);
   byId("search").value = text;
   if (!profile) return;
   flamegraph.search(applySearch());
   renderTop();
+}
+
+function searchTyped() {
+  if (byId("search").value !== view.q) setSearch(byId("search").value);
 }
 
 function pickFunction(frame) {
@@ -252,15 +259,16 @@ byId("live").addEventListener("click", () => {
   renderControls();
   refresh();
 });
-byId("search").addEventListener("input", (event) => {
+byId("search").addEventListener("input", () => {
   clearTimeout(searchTimer);
-  searchTimer = setTimeout(() => setSearch(event.target.value), SEARCH_DELAY_MS);
+  searchTimer = setTimeout(searchTyped, SEARCH_DELAY_MS);
 });
+// The field is left before the delay is over: what is drawn next must not take the text back.
+byId("search").addEventListener("change", searchTyped);
 byId("search").addEventListener("keydown", (event) => {
   if (event.key === "Escape") setSearch("");
   else if (event.key === "Enter") {
-    clearTimeout(searchTimer);
-    setSearch(event.target.value);
+    searchTyped();
     const first = profile?.nodes.filter((node) => node.match).sort((a, b) => b.value - a.value)[0];
     if (first) flamegraph.focusOn(first);
   } else return;
@@ -283,7 +291,8 @@ document.addEventListener("pointerdown", (event) => {
   if (!event.target.closest("#collector")) byId("collector").open = false;
 });
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden && view.live === "1") refresh();
+  const isWaiting = document.body.classList.contains("loading");
+  if (!document.hidden && (view.live === "1" || isWaiting)) refresh();
 });
 document.addEventListener("kovar-theme", restyle);
 window.addEventListener("popstate", fromUrl);

@@ -9,7 +9,7 @@ export function summary(answer) {
   if (answer.period_ns) parts.push(`${count(Math.round(answer.total_ns / answer.period_ns))} samples`);
   const { nodes, threshold_ns, deep_samples } = answer.folded;
   if (nodes) parts.push(`${count(nodes)} frames under ${duration(threshold_ns)} folded into (other)`);
-  if (deep_samples) parts.push(`${count(deep_samples)} stacks cut at 512 frames`);
+  if (deep_samples) parts.push(`${count(deep_samples)} stacks cut at 1,200 frames`);
   return parts.join(", ");
 }
 

@@ -1,0 +1,162 @@
+//! Tests of the module `executable`.
+
+use std::io::Write;
+
+use object::elf;
+
+use super::facts::READ_BYTES_MAX;
+use super::*;
+use crate::mapping::{self, Backing};
+
+fn this_program() -> File {
+    File::open("/proc/self/exe").unwrap()
+}
+
+#[test]
+fn the_headers_of_a_real_program_give_build_id_segments_and_sizes() {
+    let facts = read_facts(&this_program());
+    assert!(!facts.segments.is_empty());
+    assert!(facts.symbol_bytes > 1000);
+}
+
+#[test]
+fn an_elf_that_lies_has_no_facts_and_does_no_harm() {
+    let whole = std::fs::read("/proc/self/exe").unwrap();
+    for length in [0, 1, 4, 5, 16, 63, 64, 100] {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&whole[..length]).unwrap();
+        let facts = read_facts(&file);
+        assert_eq!((facts.build_id.len(), facts.debug_bytes), (0, 0), "{length} bytes");
+    }
+    let sparse = tempfile::tempfile().unwrap();
+    (&sparse).write_all(&whole[..64]).unwrap();
+    sparse.set_len(1 << 30).unwrap();
+    assert_eq!(read_facts(&sparse).build_id, []);
+}
+
+/// A sparse 64-bit ELF file of `sections` section headers, the second of them of a symbol table.
+fn sparse_elf(sections: u64) -> File {
+    let mut bytes = [0; 3 * 64];
+    bytes[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+    bytes[40] = 64; // e_shoff
+    bytes[58] = 64; // e_shentsize
+    bytes[62] = 1; // e_shstrndx: any section will do
+    // With 0 in e_shnum, the count is the first section's size.
+    bytes[64 + 32..64 + 40].copy_from_slice(&sections.to_le_bytes());
+    bytes[128 + 4] = elf::SHT_SYMTAB as u8;
+    bytes[128 + 32..128 + 40].copy_from_slice(&1000u64.to_le_bytes());
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&bytes).unwrap();
+    file.set_len(64 + sections * 64).unwrap();
+    file
+}
+
+#[test]
+fn headers_of_a_size_that_only_a_sparse_file_can_have_are_not_read() {
+    assert_eq!(read_facts(&sparse_elf(10)).symbol_bytes, 1000);
+    for sections in [READ_BYTES_MAX / 64, 1 << 30] {
+        assert_eq!(read_facts(&sparse_elf(sections)), Facts::default(), "{sections}");
+    }
+}
+
+#[test]
+fn a_file_offset_becomes_the_address_at_link_time() {
+    let binary = Binary { segments: vec![(0x1000, 0x500, 0x40_1000)], ..Binary::for_test(1, 1) };
+    assert_eq!(binary.link_address(0x1234), 0x40_1234);
+    assert_eq!(binary.link_address(0x9999), 0x9999);
+    assert_eq!(binary.extent(), (0x40_1000, 0x40_1500, 0x1000));
+}
+
+#[test]
+fn a_segment_ends_with_its_last_page() {
+    let binary = Binary { segments: vec![(0x1234, 0x500, 0x40_1234)], ..Binary::for_test(1, 1) };
+    assert_eq!(binary.segment_end(0x1000, 0x1000), Some(0x2000));
+    assert_eq!(binary.segment_end(0x2000, 0x1000), None);
+}
+
+/// This program with something behind it.
+fn copy(tail: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&std::fs::read("/proc/self/exe").unwrap()).unwrap();
+    file.write_all(tail).unwrap();
+    file
+}
+
+#[test]
+fn a_build_id_that_a_file_only_claims_does_not_make_it_another() {
+    let mut binaries = Binaries::default();
+    let (one, _) = binaries.add(copy(b"a"), "/good").unwrap();
+    let (other, _) = binaries.add(copy(b"b"), "/evil").unwrap();
+    assert_ne!((one.id, one.slot), (other.id, other.slot));
+}
+
+#[test]
+fn a_copy_of_a_small_program_in_another_container_is_the_same_executable() {
+    let mut small = tempfile::tempfile().unwrap();
+    let mut again = tempfile::tempfile().unwrap();
+    // The headers and notes are all that is looked at.
+    let program = std::fs::read("/bin/true").unwrap();
+    small.write_all(&program).unwrap();
+    again.write_all(&program).unwrap();
+    let mut binaries = Binaries::default();
+    let (one, _) = binaries.add(small, "/bin/true").unwrap();
+    if one.build_id.is_empty() {
+        println!("skipped: /bin/true has no build id here");
+        return;
+    }
+    let (other, pinned) = binaries.add(again, "/bin/true").unwrap();
+    assert_eq!(one.id, other.id);
+    assert!(pinned.is_some(), "the copy's inode must not be used again while it stands for the executable");
+}
+
+/// This process's own mapping of its program, and as it is to be opened.
+fn own_source(path: &mut String) -> Source<'_> {
+    let mappings = mapping::read(std::process::id()).unwrap();
+    let address = own_source as *const () as u64;
+    let own = mapping::find(&mappings, address, |mapping| (mapping.start, mapping.end)).unwrap();
+    let Backing::File { path: found, inode } = &own.backing else { panic!("{own:?}") };
+    path.clone_from(found);
+    Source { pid: std::process::id(), start: own.start, end: own.end, path, inode: *inode, relatives: &[] }
+}
+
+#[test]
+fn an_inode_that_is_held_is_not_opened_again_also_when_its_process_is_gone() {
+    let (mut binaries, mut path) = (Binaries::default(), String::new());
+    let source = own_source(&mut path);
+    let first = binaries.open(&source).unwrap();
+    let dead = Source { pid: u32::MAX - 1, ..source };
+    assert_eq!(binaries.open(&dead).unwrap().id, first.id);
+    let other = FileKey { inode: source.inode.inode + 1, ..source.inode };
+    assert!(binaries.open(&Source { inode: other, ..dead }).is_none());
+    assert_eq!((binaries.len(), binaries.unreadable), (1, 1));
+    assert_eq!(binaries.by_slot(first.slot).unwrap().id, first.id);
+}
+
+#[test]
+fn one_file_by_two_paths_is_one_executable() {
+    let (mut binaries, mut path) = (Binaries::default(), String::new());
+    let source = own_source(&mut path);
+    let first = binaries.open(&source).unwrap();
+    let again = binaries.open(&Source { path: "/by/another/path", ..source });
+    match again {
+        Some(again) => assert_eq!(again.id, first.id),
+        None => println!("skipped: map_files is closed here"),
+    }
+}
+
+#[test]
+fn a_file_that_no_image_maps_is_closed_after_a_while_and_its_slot_let_go() {
+    let (mut binaries, mut path, now) = (Binaries::default(), String::new(), Instant::now());
+    let source = own_source(&mut path);
+    let binary = binaries.open(&source).unwrap();
+    assert!(binaries.vdso().is_none_or(|vdso| vdso.slot != binary.slot));
+    let used = HashSet::from([binary.id]);
+    assert_eq!(binaries.retain(now + UNUSED_KEPT * 2, &used), []);
+    assert_eq!(binaries.retain(now + UNUSED_KEPT * 2, &HashSet::new()), []);
+    assert!(binary.open_file().is_some(), "it may be run again in a moment");
+    assert_eq!(binaries.retain(now + UNUSED_KEPT * 3, &HashSet::new()), [binary.slot]);
+    assert!(binary.open_file().is_none() && binaries.len() == 0);
+    assert_eq!(binaries.by_slot(binary.slot).unwrap().id, binary.id, "stacks on their way name it");
+    let again = binaries.open(&source).unwrap();
+    assert!(again.id != binary.id && again.slot != binary.slot);
+}

@@ -1,0 +1,209 @@
+//! Samples that the kernel could not unwind: kept until their mappings and tables are there, then unwound over
+//! the copied stack by the same code.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use abi::{EXECUTABLE_PENDING, End, Mapping, RAW_STACK_BYTES_MAX, USER_FRAMES_MAX};
+use unwind::{Found, Space};
+
+use crate::event::Raw;
+use crate::process::{ImageKey, Knowledge, Processes};
+use crate::unwinding::Tables;
+
+/// Samples that may wait.
+const WAITING_MAX: usize = 8192;
+/// Bytes of their stacks.
+const WAITING_BYTES_MAX: usize = 16 << 20;
+/// How long a sample waits for mappings.
+const MAPPINGS_WAIT: Duration = Duration::from_secs(1);
+/// How long a sample waits for tables: a large executable's are built in seconds.
+const TABLES_WAIT: Duration = Duration::from_secs(20);
+
+/// A sample with its user frames, as complete as they get.
+#[derive(Debug)]
+pub(crate) struct Completed {
+    pub(crate) raw: Box<Raw>,
+    /// As the kernel encodes them, leaf first.
+    pub(crate) user: Vec<u64>,
+    pub(crate) end: End,
+}
+
+/// All that wait.
+#[derive(Debug, Default)]
+pub(crate) struct RawSamples {
+    waiting: VecDeque<Waiting>,
+    bytes: usize,
+    /// Samples given up early because too many waited.
+    pub(crate) crowded_out: u64,
+    /// Samples unwound in user space, to the root or not.
+    pub(crate) completed: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    raw: Box<Raw>,
+    since: Instant,
+    /// The slot whose table it waits for; 0 while it waits for mappings.
+    slot: u32,
+    /// Its layout was out of date, and what to do about it is not decided yet.
+    stale: bool,
+}
+
+/// The address space of a copied stack.
+struct Copied<'a> {
+    raw: &'a Raw,
+    key: ImageKey,
+    processes: &'a Processes,
+    tables: &'a mut Tables,
+    /// Address of the copy's first byte.
+    sp: u64,
+    /// The executable without a table that the walk met.
+    pending: Option<u32>,
+}
+
+impl RawSamples {
+    /// Takes a sample in; with too many waiting, the oldest is what is known of it now.
+    pub(crate) fn add(&mut self, raw: Box<Raw>, now: Instant) {
+        self.bytes += raw.memory.len();
+        let stale = raw.stack.end == End::LayoutStale;
+        self.waiting.push_back(Waiting { raw, since: now, slot: 0, stale });
+    }
+
+    /// Whether some are younger than the mapping records that were applied: nothing announces those to come.
+    pub(crate) fn waits_for_records(&self, applied_ns: u64) -> bool {
+        self.waiting.iter().any(|waiting| waiting.raw.time_ns > applied_ns)
+    }
+
+    /// Images of those that wait.
+    pub(crate) fn images(&self) -> impl Iterator<Item = ImageKey> {
+        self.waiting.iter().map(|waiting| waiting.raw.stack.image_key())
+    }
+
+    /// Samples that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Unwinds what can be unwound now. With `all`, nothing waits any longer.
+    pub(crate) fn complete(
+        &mut self,
+        processes: &mut Processes,
+        tables: &mut Tables,
+        all: bool,
+        mut done: impl FnMut(Completed),
+    ) {
+        let now = Instant::now();
+        let mut waited = std::mem::take(&mut self.waiting);
+        while let Some(waiting) = waited.pop_front() {
+            let crowded = waited.len() + self.waiting.len() >= WAITING_MAX || self.bytes > WAITING_BYTES_MAX;
+            match advance(waiting, processes, tables, now, all || crowded) {
+                Ok(completed) => {
+                    self.crowded_out += u64::from(crowded && !all && completed.end.may_complete());
+                    self.bytes -= completed.raw.memory.len();
+                    self.completed += 1;
+                    done(completed);
+                }
+                Err(waiting) => self.waiting.push_back(waiting),
+            }
+        }
+    }
+}
+
+/// The sample's frames, or the sample again when waiting may give more.
+fn advance(
+    mut waiting: Waiting,
+    processes: &mut Processes,
+    tables: &mut Tables,
+    now: Instant,
+    give_up: bool,
+) -> Result<Completed, Waiting> {
+    let key = waiting.raw.stack.image_key();
+    let waited = now.saturating_duration_since(waiting.since);
+    let mappings_may_come = !give_up && waited < MAPPINGS_WAIT;
+    let tables_may_come = !give_up && waited < TABLES_WAIT;
+    let mut knowledge = processes.knowledge(&key, waiting.raw.time_ns);
+    if waiting.stale && knowledge != Knowledge::MayCome {
+        // All records up to the sample are applied: unless one of them tells why, /proc must.
+        waiting.stale = false;
+        processes.resync(&key, waiting.raw.time_ns, End::LayoutStale);
+        knowledge = processes.knowledge(&key, waiting.raw.time_ns);
+    }
+    if mappings_may_come && knowledge == Knowledge::MayCome {
+        return Err(waiting);
+    }
+    if tables_may_come && waiting.slot != 0 && tables.state(waiting.slot) == EXECUTABLE_PENDING {
+        // Asked for again: the queue may have been full.
+        if let Some(binary) = processes.binary(waiting.slot) {
+            tables.want(binary);
+        }
+        return Err(waiting);
+    }
+    let (user, end, pending) = walk(&waiting.raw, key, processes, tables);
+    match end {
+        End::TablePending if tables_may_come => {
+            waiting.slot = pending.unwrap_or_default();
+            if let Some(binary) = processes.binary(waiting.slot) {
+                tables.want(binary);
+                return Err(waiting);
+            }
+        }
+        End::MappingUnknown if knowledge != Knowledge::Gone => {
+            processes.resync(&key, waiting.raw.time_ns, end);
+            if mappings_may_come && processes.knowledge(&key, waiting.raw.time_ns) == Knowledge::MayCome {
+                return Err(waiting);
+            }
+            let (user, end, _) = walk(&waiting.raw, key, processes, tables);
+            return Ok(Completed { raw: waiting.raw, user, end });
+        }
+        _ => {}
+    }
+    // Nothing at all is known of a process that came and went unseen.
+    let end = if user.is_empty() && knowledge == Knowledge::Gone { End::ImageUnknown } else { end };
+    Ok(Completed { raw: waiting.raw, user, end })
+}
+
+fn walk(
+    raw: &Raw,
+    key: ImageKey,
+    processes: &Processes,
+    tables: &mut Tables,
+) -> (Vec<u64>, End, Option<u32>) {
+    let sp = raw.registers.general[<unwind::Native as unwind::Arch>::SP];
+    let mut space = Copied { raw, key, processes, tables, sp, pending: None };
+    let mut user = Vec::new();
+    let end = unwind::unwind::<unwind::Native, _>(raw.registers, &mut space, USER_FRAMES_MAX, |frame| {
+        user.push(frame);
+    });
+    (user, end, space.pending)
+}
+
+impl Space for Copied<'_> {
+    fn word(&mut self, address: u64) -> Option<u64> {
+        let start = usize::try_from(address.checked_sub(self.sp)?).ok()?;
+        let bytes = self.raw.memory.get(start..start.checked_add(size_of::<u64>())?)?;
+        Some(u64::from_ne_bytes(bytes.try_into().ok()?))
+    }
+
+    fn word_end(&self) -> End {
+        // A shorter copy ended where the stack could not be read.
+        if self.raw.memory.len() == RAW_STACK_BYTES_MAX { End::StackCut } else { End::MemoryUnreadable }
+    }
+
+    fn stack_start(&mut self) -> u64 {
+        self.raw.stack_start
+    }
+
+    fn mapping(&mut self, address: u64) -> Option<Mapping> {
+        self.processes.mapping_at(&self.key, self.raw.time_ns, address)
+    }
+
+    fn rule(&mut self, executable: u32, file_offset: u32) -> Found {
+        let found = self.tables.find_rule(executable, file_offset);
+        match found {
+            Found::NoTable(End::TablePending) => self.pending = Some(executable),
+            _ => self.tables.used(executable),
+        }
+        found
+    }
+}
