@@ -53,12 +53,20 @@ impl Collector {
         })
     }
 
-    /// Like [`Self::open`], then stops the page from reading again, so that what is drawn stays.
+    /// Like [`Self::open`], then [`Self::pause`], so that what is drawn stays.
     ///
     /// # Errors
     /// It never shows them.
     pub(crate) fn open_paused(&self, browser: &Browser, query: &str) -> Result<()> {
         self.open(browser, query)?;
+        self.pause(browser)
+    }
+
+    /// Stops the open page from reading again.
+    ///
+    /// # Errors
+    /// It goes on.
+    pub(crate) fn pause(&self, browser: &Browser) -> Result<()> {
         browser.click("#live")?;
         browser.wait_text("#live", |text| text == "Paused")?;
         // It reads once more when it is paused.

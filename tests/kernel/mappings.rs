@@ -1,11 +1,10 @@
 //! Mappings that change, files that only claim to be another, and processes that change their cgroup.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use tests::container::Container;
 use tests::kovar;
 use tests::pprof::{self, Profile};
 use tests::program::Program;
@@ -66,45 +65,14 @@ fn a_build_id_that_another_file_claims_too_does_not_give_it_that_files_names() -
     Ok(())
 }
 
-/// A cgroup of the v2 hierarchy, removed at the end.
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    fn make(root: &Path, digit: &str) -> Result<(Self, String)> {
-        let id = digit.repeat(64);
-        let path = root.join("docker").join(&id);
-        fs::create_dir_all(&path)?;
-        Ok((Self(path), id))
-    }
-
-    fn take(&self, pid: u32) -> Result<()> {
-        Ok(fs::write(self.0.join("cgroup.procs"), pid.to_string())?)
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        let until = Instant::now() + Duration::from_secs(5);
-        while fs::remove_dir(&self.0).is_err() && self.0.exists() && Instant::now() < until {
-            thread::yield_now();
-        }
-        // Stays while another test's cgroup is in it.
-        if let Some(parent) = self.0.parent() {
-            fs::remove_dir(parent).ok();
-        }
-    }
-}
-
 #[test]
 fn samples_stay_with_the_container_they_ran_in_when_the_process_moves() -> Result<()> {
     let name = "samples_stay_with_the_container_they_ran_in_when_the_process_moves";
-    let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
-    let Some(root) = roots.into_iter().find(|root| root.join("cgroup.procs").exists()) else {
+    let (Some(first), Some(second)) = (Container::create('a')?, Container::create('b')?) else {
         skip(name, "no cgroup v2 hierarchy is mounted");
         return Ok(());
     };
     let program = Program::compile_as("mover", "burn.c", &FLAGS)?;
-    let ((first, first_id), (second, second_id)) = (Cgroup::make(root, "a")?, Cgroup::make(root, "b")?);
     let output = program.dir().join("p.pb.gz");
     let mut profiler = kovar::start_profile(7, &output)?;
     kovar::wait_sampling(&mut profiler)?;
@@ -124,7 +92,7 @@ fn samples_stay_with_the_container_they_ran_in_when_the_process_moves() -> Resul
         let inside = profile.of_process("mover").filter(|stack| stack.label("container_id") == id);
         inside.map(|stack| stack.samples).sum::<u64>()
     };
-    let (first, second) = (of(&first_id), of(&second_id));
+    let (first, second) = (of(first.id()), of(second.id()));
     let share = second * 100 / (first + second).max(1);
     ensure!(
         (10..=30).contains(&share),

@@ -78,8 +78,9 @@ pub fn wait_sampling(process: &mut Process) -> Result<()> {
         }
         // A descriptor that was closed meanwhile has no target.
         let targets = fs::read_dir(&fds)?.flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
-        let clocks = targets.filter(|target| target.as_os_str() == "anon_inode:[perf_event]").count();
-        Ok((clocks >= host::cpus()).then_some(()))
+        let events = targets.filter(|target| target.as_os_str() == "anon_inode:[perf_event]").count();
+        // Each CPU has an event for mapping records, and then one for the clock.
+        Ok((events >= 2 * host::cpus()).then_some(()))
     })
 }
 

@@ -34,9 +34,17 @@ impl Program {
     /// # Errors
     /// Those of [`Self::compile`].
     pub fn compile_as(name: &str, file: &str, flags: &[&str]) -> Result<Self> {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs").join(file);
-        let dir = tempfile::Builder::new().prefix("kovar-program-").tempdir()?;
-        let path = dir.path().join(name);
+        let program = Self::empty(name)?;
+        Self::compile_to(&program.path, file, flags)?;
+        Ok(program)
+    }
+
+    /// Like [`Self::compile`], to a path.
+    ///
+    /// # Errors
+    /// Those of [`Self::compile`].
+    pub fn compile_to(path: &Path, file: &str, flags: &[&str]) -> Result<()> {
+        let source = sources().join(file);
         let compiler = match source.extension().and_then(|ending| ending.to_str()) {
             Some("c") => "gcc",
             Some("cpp") => "g++",
@@ -45,8 +53,24 @@ impl Program {
         };
         let mut command = Command::new(compiler);
         // Libraries stand after what uses them.
-        command.arg("-o").arg(&path).arg(&source).args(flags).current_dir(dir.path());
-        process::finish(command, COMPILE_LIMIT)?.success().with_context(|| format!("{compiler} {file}"))?;
+        command.arg("-o").arg(path).arg(&source).args(flags);
+        finish(command, path)
+    }
+
+    /// Builds with a command of the caller's own, which is given the path of the executable and the directory of the
+    /// sources.
+    ///
+    /// # Errors
+    /// There is no such compiler, or it fails.
+    pub fn build(name: &str, command: impl FnOnce(&Path, &Path) -> Command) -> Result<Self> {
+        let program = Self::empty(name)?;
+        finish(command(&program.path, &sources()), &program.path)?;
+        Ok(program)
+    }
+
+    fn empty(name: &str) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("kovar-program-").tempdir()?;
+        let path = dir.path().join(name);
         Ok(Self { dir, path })
     }
 
@@ -107,4 +131,16 @@ impl Program {
 
 fn stem(file: &str) -> Result<&str> {
     file.split('.').next().filter(|stem| !stem.is_empty()).with_context(|| format!("no name in {file:?}"))
+}
+
+fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("programs")
+}
+
+/// Runs a compiler in the directory of what it makes.
+fn finish(mut command: Command, path: &Path) -> Result<()> {
+    let name = format!("{command:?}");
+    command.current_dir(path.parent().context("a directory")?);
+    process::finish(command, COMPILE_LIMIT)?.success().with_context(|| name)?;
+    Ok(())
 }

@@ -1,0 +1,6 @@
+// Nothing but the chain.
+#include "chain.h"
+
+ALL_WORK
+DISPATCH
+MAIN
