@@ -4,11 +4,14 @@ use anyhow::Result;
 use clap::Subcommand;
 
 mod cost;
+mod counted;
 mod document;
 mod load;
 mod machine;
+mod memory;
 mod perf;
 mod profiler;
+mod sink;
 mod steady;
 mod subject;
 mod table;
@@ -21,7 +24,8 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Subject {
-    /// What `kovar run` costs in its steady state while every CPU is busy, beside its peers.
+    /// What `kovar run` costs beside its peers: in its steady state while every CPU is busy; or in counted instructions
+    /// (--vm); or in memory (--memory).
     Profiler(profiler::Args),
 }
 

@@ -9,6 +9,16 @@ use serde::Deserialize;
 
 use crate::{elf, workspace};
 
+/// Read by bytecode's build script.
+const MACHINE: &str = "KOVAR_BPF_MACHINE";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The machine that the programs are to run on: x86_64 or aarch64; without it, this one.
+    #[arg(long)]
+    arch: Option<String>,
+}
+
 /// The messages of `cargo build --message-format=json` that matter here.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "reason", rename_all = "kebab-case")]
@@ -21,9 +31,13 @@ enum Message {
     Other,
 }
 
-pub(crate) fn run() -> Result<bool> {
+pub(crate) fn run(args: &Args) -> Result<bool> {
     let mut build = workspace::cargo();
     build.args(["build", "--release", "--package", "bytecode", "--message-format", "json"]);
+    if let Some(arch) = &args.arch {
+        // In a folder of its own: the next ordinary build would have to be made anew otherwise.
+        build.env(MACHINE, arch).arg("--target-dir").arg(workspace::root().join("target/bpf").join(arch));
+    }
     let output =
         build.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cannot start cargo")?;
     if !output.status.success() {

@@ -13,6 +13,7 @@ mod elf;
 mod fuzz;
 mod lab;
 mod process;
+mod record;
 mod run;
 mod setup;
 mod test;
@@ -33,7 +34,7 @@ enum Verb {
     /// Installs what building and testing need, or says how to get it. Running it again changes nothing.
     Setup(setup::Args),
     /// Builds the kernel programs and says by which toolchain, how large, and which programs.
-    BuildEbpf,
+    BuildEbpf(build_ebpf::Args),
     /// Sets up, builds the release binary and starts `kovar run`.
     Run(run::Args),
     /// Runs the tests of the named levels, or of all.
@@ -46,6 +47,8 @@ enum Verb {
     Vm(vm::Args),
     /// Measures and prints a table for docs/performance.md.
     Bench(bench::Args),
+    /// Records the stacks that tests/replay unwinds, from programs of tests/programs.
+    Record(record::Args),
     /// Runs every parser of outside bytes, or the named ones, on mutated inputs.
     Fuzz(fuzz::Args),
 }
@@ -53,13 +56,14 @@ enum Verb {
 fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Setup(args) => setup::run(&args),
-        Verb::BuildEbpf => build_ebpf::run(),
+        Verb::BuildEbpf(args) => build_ebpf::run(&args),
         Verb::Run(args) => run::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::Tidy => tidy::run(),
         Verb::Lab(args) => lab::run(&args),
         Verb::Vm(args) => vm::run(&args),
         Verb::Bench(args) => bench::run(&args),
+        Verb::Record(args) => record::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
     };
     finish(result)

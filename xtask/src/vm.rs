@@ -12,7 +12,10 @@ mod kernels;
 mod qemu;
 
 use guest::Report;
+pub(crate) use initramfs::{Program, Root};
 use kernels::{Kernel, SERIES, Series};
+use qemu::Machine;
+pub(crate) use qemu::NS_PER_INSTRUCTION;
 
 use crate::setup::{self, Purpose};
 use crate::test::count::Tally;
@@ -20,8 +23,20 @@ use crate::{run as build, workspace};
 
 /// The check that runs as the guest's first process.
 const INIT: &str = "tests/vm/init.sh";
+/// The programs of the tests. Frame pointers are what the sampler follows where it has no unwind rows; an optimizing gcc
+/// leaves them out of leaf functions.
+const PROGRAMS: [Program; 5] = [
+    Program::Kovar,
+    Program::C {
+        source: "tests/programs/split.c",
+        flags: &["-O0", "-g", "-fno-omit-frame-pointer", "-pthread"],
+    },
+    Program::C { source: "tests/programs/without.c", flags: &["-O2"] },
+    Program::C { source: "tests/programs/plain.c", flags: &["-O2", "-fomit-frame-pointer"] },
+    Program::C { source: "tests/programs/deep.c", flags: &["-O2", "-fomit-frame-pointer"] },
+];
 /// From power on to power off; emulated, on a busy machine.
-const GUEST_LIMIT_S: u64 = 420;
+const GUEST_LIMIT_S: u64 = 600;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -80,18 +95,30 @@ fn fetch(chosen: &[&'static Series]) -> Result<Vec<Kernel>> {
 }
 
 fn boot_all(chosen: &[&'static Series], init: &std::path::Path, limit: Duration) -> Result<Tally> {
-    let initramfs = initramfs::build(init)?;
+    let root = Root { name: "tests", init: init.to_owned(), programs: PROGRAMS.into(), files: Vec::new() };
+    let initramfs = root.build()?;
     let mut total = Vec::new();
     for series in chosen {
         let report = kernels::fetch(series).and_then(|kernel| {
             println!("booting {} ({}) ...", series.name, kernel.package);
-            qemu::boot(&kernel, &initramfs, limit)
+            qemu::boot(Machine::Ordinary, &kernel, &initramfs, "", limit)
         });
         let report = report.unwrap_or_else(|error| Report::broken(&format!("{error:#}")));
         report.print(series.name);
         total.push(report.tally());
     }
     Ok(total.into_iter().sum())
+}
+
+/// Boots a machine whose time is the count of its instructions, and gives what the guest measured. `words` stand on its
+/// kernel's command line.
+///
+/// # Errors
+/// When the guest does not reach its end, or says that something failed.
+pub(crate) fn count(kernel: &str, root: &Root, words: &str, limit: Duration) -> Result<Vec<String>> {
+    let chosen = choose(&[kernel.to_owned()])?;
+    let [kernel] = fetch(&chosen)?.try_into().ok().context("one kernel")?;
+    qemu::boot(Machine::Counted, &kernel, &root.build()?, words, limit)?.measured()
 }
 
 #[cfg(test)]

@@ -100,6 +100,15 @@ impl Process {
     }
 }
 
+/// User and kernel time of a process and of all it has started.
+///
+/// # Errors
+/// When the process cannot be read; one of its descendants may end meanwhile.
+pub(super) fn cpu_seconds_of_tree(pid: u32) -> Result<f64> {
+    let of = |pid: u32| cpu_seconds(&read(&format!("/proc/{pid}/stat"))?, ticks_per_second());
+    Ok(of(pid)? + process::descendants(pid).into_iter().filter_map(|pid| of(pid).ok()).sum::<f64>())
+}
+
 /// How many processes and threads the machine has started since it booted.
 pub(super) fn forks() -> Result<u64> {
     let stat = read("/proc/stat")?;

@@ -1,7 +1,7 @@
 //! The machine that a number came from.
 
-use std::fs;
 use std::thread;
+use std::{env, fs};
 
 /// One line: processor, CPUs, memory, kernel.
 pub(super) fn describe() -> String {
@@ -12,6 +12,12 @@ pub(super) fn describe() -> String {
     let memory_kib: u64 = field(&meminfo, "MemTotal").and_then(number).unwrap_or(0);
     let cpus = thread::available_parallelism().map_or(0, usize::from);
     format!("{model}, {cpus} CPUs, {} MiB, Linux {}", memory_kib / 1024, kernel.trim())
+}
+
+/// How this program was called, for a result to name.
+pub(super) fn command_line() -> String {
+    let words: Vec<String> = env::args().skip(1).collect();
+    format!("cargo xtask {}", words.join(" "))
 }
 
 /// The value of the first line `key: value`.

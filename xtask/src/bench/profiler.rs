@@ -1,7 +1,6 @@
 //! The profiler's steady state: kovar run for a while, every CPU busy, against the limits of the design; then its peers
 //! in the same way, one after the other, and all of them again with short processes on top.
 
-use std::env;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -10,11 +9,12 @@ use anyhow::{Result, bail};
 use clap::ValueEnum;
 
 use super::cost::BpfStats;
+use super::document::{self, Part};
 use super::load::{Load, Programs};
 use super::steady::{Measured, Times};
 use super::subject::Subject;
 use super::table::{self, Group};
-use super::{document, machine};
+use super::{counted, machine, memory};
 use crate::{lab, process, run as build, setup, workspace};
 
 #[derive(Debug, clap::Args)]
@@ -28,6 +28,18 @@ pub(crate) struct Args {
     /// What is measured beside kovar.
     #[arg(long, value_enum, default_value_t = Peers::All)]
     peers: Peers,
+    /// Counts instructions instead, in a guest with one emulated CPU, beside the OpenTelemetry profiler.
+    #[arg(long, conflicts_with_all = ["memory", "peers", "seconds", "warm_up_seconds"])]
+    vm: bool,
+    /// How often each is counted in the guest; the median is taken.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100), requires = "vm", conflicts_with = "memory")]
+    runs: u32,
+    /// Measures the memory charged to each, under many different programs, beside the OpenTelemetry profiler.
+    #[arg(long, conflicts_with_all = ["peers", "seconds", "warm_up_seconds"])]
+    memory: bool,
+    /// For how long each one's memory is measured.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600), requires = "memory", conflicts_with = "vm")]
+    minutes: u64,
     /// Writes the result into docs/performance.md.
     #[arg(long)]
     write: bool,
@@ -48,11 +60,19 @@ struct Peer {
 }
 
 pub(super) fn run(args: &Args) -> Result<bool> {
+    match (args.vm, args.memory) {
+        (true, _) => counted::run(args.runs, args.write),
+        (_, true) => memory::run(Duration::from_secs(args.minutes * 60), args.write),
+        _ => steady(args),
+    }
+}
+
+fn steady(args: &Args) -> Result<bool> {
     if !setup::is_root() {
         bail!("measuring BPF programs needs root; start this with sudo -E");
     }
     if args.write {
-        document::check()?;
+        document::check(Part::Steady)?;
     }
     build::build()?;
     lab::watch_signals();
@@ -74,7 +94,7 @@ pub(super) fn run(args: &Args) -> Result<bool> {
     let text = report(args, &peers, &groups, &skipped)?;
     println!("{text}");
     if args.write {
-        document::write(&text)?;
+        document::write(Part::Steady, &text)?;
     }
     Ok(table::is_within_limits(&groups))
 }
@@ -144,17 +164,16 @@ fn report(args: &Args, peers: &[Peer], groups: &[Group], skipped: &[String]) -> 
     let subjects = [&Subject::Kovar].into_iter().chain(peers.iter().filter_map(|peer| peer.subject.as_ref()));
     let versions: Vec<String> = subjects.map(Subject::version).collect::<Result<_>>()?;
     let date = process::capture(Command::new("date").args(["--utc", "+%Y-%m-%d"]))?;
-    let words: Vec<String> = env::args().skip(1).collect();
     let names: Vec<&str> = peers.iter().map(|peer| peer.name).collect();
     let skipped: String = skipped.iter().map(|line| format!("\n{line}\n")).collect();
     Ok(format!(
-        "{}; {}. {}; each measured for {} s after {} s of warm-up, by\n\n```sh\ncargo xtask {}\n```\n\n{}{skipped}",
+        "{}; {}. {}; each measured for {} s after {} s of warm-up, by\n\n```sh\n{}\n```\n\n{}{skipped}",
         date.trim(),
         machine::describe(),
         versions.join(", "),
         args.seconds,
         args.warm_up_seconds,
-        words.join(" "),
+        machine::command_line(),
         table::markdown(&names, groups),
     ))
 }

@@ -14,7 +14,7 @@ use crate::process::{self, Server};
 use crate::workspace;
 
 /// How often each of them samples each CPU.
-const RATE_HZ: u32 = 97;
+pub(super) const RATE_HZ: u32 = 97;
 /// A load runs so much longer than is planned, for what lies between the steps.
 const LOAD_MARGIN_S: u64 = 60;
 
@@ -65,8 +65,13 @@ impl Subject {
 
     fn start(&self, dir: &Path) -> Result<Running> {
         Ok(match self {
-            Self::Kovar => Running::Kovar(Kovar::start(dir)?),
-            Self::OpenTelemetry(built) => Running::OpenTelemetry(OtelProfiler::start(built, RATE_HZ)?),
+            Self::Kovar => {
+                let settings = format!("profiler: {{rate_hz: {RATE_HZ}}}\n");
+                Running::Kovar(Kovar::start(dir, &settings, |_command| {})?)
+            }
+            Self::OpenTelemetry(built) => {
+                Running::OpenTelemetry(OtelProfiler::start(built, RATE_HZ, |_command| {})?)
+            }
             Self::Perf(perf) => Running::Perf(perf.start(dir, RATE_HZ)?),
         })
     }
@@ -117,25 +122,25 @@ impl Running {
     }
 }
 
-/// `kovar run` with a store and a page of its own, and no destination.
-struct Kovar {
-    server: Server,
+/// `kovar run` with a store and a page of its own.
+pub(super) struct Kovar {
+    pub(super) server: Server,
     store: PathBuf,
-    log: PathBuf,
+    pub(super) log: PathBuf,
 }
 
 impl Kovar {
-    fn start(dir: &Path) -> Result<Self> {
+    /// `settings` is YAML that is added to its configuration: without `storage` and `ui`. `prepare` may change how it is
+    /// started.
+    pub(super) fn start(dir: &Path, settings: &str, prepare: impl FnOnce(&mut Command)) -> Result<Self> {
         let (config, log, store) = (dir.join("kovar.yaml"), dir.join("kovar.log"), dir.join("store"));
-        let yaml = format!(
-            "profiler:\n  rate_hz: {RATE_HZ}\nstorage:\n  path: {}\nui:\n  listen: 127.0.0.1:0\n",
-            store.display()
-        );
+        let yaml = format!("{settings}storage:\n  path: {}\nui:\n  listen: 127.0.0.1:0\n", store.display());
         fs::write(&config, yaml).with_context(|| config.display().to_string())?;
         let output = File::create(&log).with_context(|| log.display().to_string())?;
         let mut command = Command::new(workspace::kovar());
         command.arg("run").arg("--config").arg(&config);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
+        prepare(&mut command);
         Ok(Self { server: Server::start(&mut command)?, store, log })
     }
 }

@@ -73,11 +73,12 @@ pub(crate) struct OtelProfiler {
 }
 
 impl OtelProfiler {
-    /// Starts both; the profiler then needs seconds until its programs are loaded.
+    /// Starts both; the profiler then needs seconds until its programs are loaded. `prepare` may change how the profiler is
+    /// started.
     ///
     /// # Errors
     /// When one cannot be started, or the collector does not listen.
-    pub(crate) fn start(built: &Built, rate_hz: u32) -> Result<Self> {
+    pub(crate) fn start(built: &Built, rate_hz: u32, prepare: impl FnOnce(&mut Command)) -> Result<Self> {
         let dir = RunDir::create(PROFILER.name)?;
         let sink_log = dir.path().join(SINK_LOG);
         let log = File::create(&sink_log).with_context(|| sink_log.display().to_string())?;
@@ -93,6 +94,7 @@ impl OtelProfiler {
         profiler.arg("-samples-per-second").arg(rate_hz.to_string()).current_dir(dir.path());
         profiler.stdin(Stdio::null()).stdout(log.try_clone().context("the log")?).stderr(log);
         tracefs::give(&mut profiler);
+        prepare(&mut profiler);
         let profiler = Server::start(&mut profiler)?;
         dir.set_server(profiler.pid())?;
         Ok(Self { profiler, _sink: sink, dir })
@@ -152,6 +154,6 @@ mod tests {
 
     #[test]
     fn samples_of_all_requests_are_added_up() {
-        assert_eq!(samples("listening=127.0.0.1:4071\nsamples=300\nsamples=12\nsamples=\n"), 312);
+        assert_eq!(samples("listening=127.0.0.1:4071\nsamples=300\nframes=9\nsamples=12\nsamples=\n"), 312);
     }
 }

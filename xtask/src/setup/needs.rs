@@ -26,7 +26,7 @@ pub(super) struct Need {
     pub(super) purpose: Purpose,
 }
 
-pub(super) const NEEDS: [Need; 9] = [
+pub(super) const NEEDS: [Need; 11] = [
     Need {
         debian: "gcc",
         fedora: "gcc",
@@ -80,6 +80,24 @@ pub(super) const NEEDS: [Need; 9] = [
         why: "finds libelf and zlib",
         probe: Probe::Program(&["pkg-config", "pkgconf"]),
         purpose: Purpose::Run,
+    },
+    Need {
+        debian: "g++",
+        fedora: "gcc-c++",
+        arch: "gcc",
+        suse: "gcc-c++",
+        why: "compiles the test program that throws exceptions",
+        probe: Probe::Program(&["g++"]),
+        purpose: Purpose::Kernel,
+    },
+    Need {
+        debian: "musl-tools",
+        fedora: "musl-gcc",
+        arch: "musl",
+        suse: "musl-devel",
+        why: "links the test program that has its own C library inside",
+        probe: Probe::Program(&["musl-gcc"]),
+        purpose: Purpose::Kernel,
     },
     Need {
         debian: "chromium",

@@ -30,6 +30,8 @@ pub(super) fn run() -> Result<Tally> {
         check("clippy for probes", succeeds("clippy for probes", clippy_probes)),
         check("tidy", tidy::run()),
         cargo_test(&["--workspace", "--exclude", "tests", "--exclude", "probes"], false)?,
+        // What the other levels' tests are made of, which needs neither root nor a binary.
+        cargo_test(&["--package", "tests", "--lib"], false)?,
     ];
     Ok(tally.into_iter().sum())
 }

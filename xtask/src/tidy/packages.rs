@@ -19,16 +19,22 @@ struct Border {
 const NETWORK: [&str; 5] = ["reqwest", "hyper", "tonic", "axum", "rustls"];
 const ASYNC: [&str; 3] = ["tokio", "futures", "async-trait"];
 
-const BORDERS: [Border; 18] = [
+const BORDERS: [Border; 21] = [
     Border { package: "abi", ours: &[], never: &["libc", "bytes", "serde"] },
-    Border { package: "probes", ours: &["abi"], never: &["aya"] },
+    Border { package: "unwind", ours: &["abi"], never: &["aya", "aya-ebpf", "libc"] },
+    Border { package: "probes", ours: &["abi", "unwind"], never: &["aya"] },
     Border { package: "bytecode", ours: &[], never: &["aya", "libbpf-rs"] },
     Border { package: "symbolizer", ours: &[], never: &["tokio", "reqwest", "hyper", "tonic", "kube"] },
     Border { package: "model", ours: &[], never: &ASYNC },
     Border { package: "labels", ours: &["model"], never: &ASYNC },
     Border { package: "transport", ours: &["model"], never: &[] },
     Border { package: "queue", ours: &[], never: &NETWORK },
-    Border { package: "profiler", ours: &["abi", "bytecode", "symbolizer", "model"], never: &NETWORK },
+    Border { package: "tables", ours: &["abi"], never: &["aya", "tokio", "reqwest", "hyper"] },
+    Border {
+        package: "profiler",
+        ours: &["abi", "unwind", "tables", "bytecode", "symbolizer", "model"],
+        never: &NETWORK,
+    },
     Border { package: "enrich", ours: &["model", "labels", "transport"], never: &[] },
     Border { package: "discovery", ours: &["model", "labels"], never: &ASYNC },
     Border { package: "sources", ours: &["model", "labels", "transport"], never: &[] },
@@ -56,6 +62,7 @@ const BORDERS: [Border; 18] = [
     Border { package: "xtask", ours: &[], never: &NETWORK },
     // It drives the built binary from outside; the model decodes what comes back.
     Border { package: "tests", ours: &["model"], never: &[] },
+    Border { package: "replay", ours: &["abi", "unwind", "tables"], never: &["aya", "tokio"] },
 ];
 
 /// Crates that live in the named packages only.
@@ -65,8 +72,8 @@ const HOMES: [(&str, &[&str]); 23] = [
     ("libbpf-rs", &["profiler"]),
     ("libbpf-sys", &["profiler"]),
     ("perf-event-open-sys", &["profiler"]),
-    ("gimli", &["profiler"]),
-    ("object", &["profiler"]),
+    ("gimli", &["tables"]),
+    ("object", &["profiler", "tables", "replay"]),
     ("blazesym", &["symbolizer"]),
     ("rustc-demangle", &["symbolizer"]),
     ("cpp_demangle", &["symbolizer"]),

@@ -1,6 +1,9 @@
-//! What a guest says on its console: `KOVAR-VM pass|fail|skip <name> [<why>]`, notes, and `KOVAR-VM end`.
+//! What a guest says on its console: `KOVAR-VM pass|fail|skip <name> [<why>]`, notes, `KOVAR-VM measured <name> <figures>`,
+//! and `KOVAR-VM end`.
 
 use std::collections::VecDeque;
+
+use anyhow::{Result, bail};
 
 use crate::test::count::Tally;
 
@@ -16,6 +19,7 @@ pub(super) struct Report {
     failed: Vec<String>,
     skipped: Vec<String>,
     notes: Vec<String>,
+    measured: Vec<String>,
     has_ended: bool,
     tail: VecDeque<String>,
 }
@@ -39,6 +43,7 @@ impl Report {
             "fail" => &mut self.failed,
             "skip" => &mut self.skipped,
             "note" => &mut self.notes,
+            "measured" => &mut self.measured,
             "end" => {
                 self.has_ended = true;
                 return;
@@ -59,6 +64,24 @@ impl Report {
         }
     }
 
+    /// The lines `measured` of a guest that came to its end and failed in nothing.
+    ///
+    /// # Errors
+    /// What failed, or the console of a guest that did not reach its end.
+    pub(super) fn measured(self) -> Result<Vec<String>> {
+        if let Some(why) = self.failed.first() {
+            bail!("the guest says: {why}\n{}", self.console());
+        }
+        if !self.has_ended {
+            bail!("the guest did not reach its end; its console ended with:\n{}", self.console());
+        }
+        Ok(self.measured)
+    }
+
+    fn console(&self) -> String {
+        self.tail.iter().map(|line| format!("    | {line}\n")).collect()
+    }
+
     pub(super) fn print(&self, kernel: &str) {
         for (kind, lines) in
             [("pass", &self.passed), ("note", &self.notes), ("skip", &self.skipped), ("FAILED", &self.failed)]
@@ -69,9 +92,7 @@ impl Report {
         }
         if !self.has_ended {
             println!("  {kernel} FAILED the guest did not reach its end; its console ended with:");
-            for line in &self.tail {
-                println!("    | {line}");
-            }
+            print!("{}", self.console());
         }
     }
 }
@@ -103,6 +124,16 @@ mod tests {
             Tally { passed: 1, failed: 1, skipped: 0 }
         );
         assert_eq!(report("").tally().failed, 1);
+    }
+
+    #[test]
+    fn figures_count_only_when_nothing_failed_and_the_end_was_reached() {
+        let figures = "KOVAR-VM measured start cpu_ns=7\n";
+        assert_eq!(report(&format!("{figures}KOVAR-VM end\n")).measured().unwrap(), ["start cpu_ns=7"]);
+        let error = report(figures).measured().unwrap_err().to_string();
+        assert!(error.contains("did not reach its end") && error.contains("cpu_ns=7"), "{error}");
+        let failed = report(&format!("{figures}KOVAR-VM fail nothing is pushed\nKOVAR-VM end\n"));
+        assert!(failed.measured().unwrap_err().to_string().contains("nothing is pushed"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The guest's root: busybox, the release binary with its libraries, the test program, and the check as /init.
+//! The guest's root: busybox, programs with their libraries, and a script as /init.
 
 use std::fs::{self, File};
 use std::io::BufWriter;
@@ -12,50 +12,85 @@ use crate::archive::Archive;
 use crate::lab::BuildLock;
 use crate::{process, workspace};
 
-/// Test programs, compiled here and put into /bin under the file's name.
-const PROGRAMS: [&str; 2] = ["tests/programs/split.c", "tests/programs/without.c"];
-/// Frame pointers are what the sampler follows; an optimizing gcc leaves them out of leaf functions.
-const CFLAGS: [&str; 4] = ["-O0", "-g", "-fno-omit-frame-pointer", "-pthread"];
+/// What lies in a guest's root beside busybox.
+#[derive(Debug)]
+pub(crate) struct Root {
+    /// Of the archive; guests with different roots have different names.
+    pub(crate) name: &'static str,
+    /// The script that is the first process.
+    pub(crate) init: PathBuf,
+    /// Put into /bin.
+    pub(crate) programs: Vec<Program>,
+    /// Path in the guest and text.
+    pub(crate) files: Vec<(&'static str, String)>,
+}
 
-/// Builds the archive and gives its path.
-pub(super) fn build(init: &Path) -> Result<PathBuf> {
-    let home = workspace::lab().join("initramfs");
-    fs::create_dir_all(&home).with_context(|| home.display().to_string())?;
-    let _lock = BuildLock::take("initramfs")?;
-    let busybox = busybox()?;
-    let path = home.join("initramfs.cpio");
-    let file = File::create(&path).with_context(|| path.display().to_string())?;
-    let mut archive = cpio::Archive::new(BufWriter::new(file));
-    for folder in ["/proc", "/sys", "/dev", "/tmp", "/run"] {
-        archive.folder(folder)?;
-    }
-    archive.console()?;
-    archive.executable("/init", &read(init)?)?;
-    archive.executable("/bin/busybox", &read(&busybox)?)?;
-    archive.symlink("/bin/sh", "busybox")?;
+/// A program of the guest, compiled or found here.
+#[derive(Debug)]
+pub(crate) enum Program {
+    /// The release binary.
+    Kovar,
+    /// A C program, compiled with these flags; its name is the file's without the ending.
+    C { source: &'static str, flags: &'static [&'static str] },
+    /// A binary, under its own name.
+    Built(PathBuf),
+}
 
-    let kovar = home.join("kovar");
-    process::capture(Command::new("strip").arg("-o").arg(&kovar).arg(workspace::kovar()))?;
-    let mut programs = vec![("kovar".to_owned(), kovar)];
-    for source in PROGRAMS {
-        let source = workspace::root().join(source);
-        let name = source.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let program = home.join(&name);
-        process::capture(Command::new("gcc").args(CFLAGS).arg("-o").arg(&program).arg(&source))?;
-        programs.push((name, program));
+impl Root {
+    /// Builds the archive and gives its path.
+    pub(super) fn build(&self) -> Result<PathBuf> {
+        let home = workspace::lab().join("initramfs").join(self.name);
+        fs::create_dir_all(&home).with_context(|| home.display().to_string())?;
+        let _lock = BuildLock::take("initramfs")?;
+        let busybox = busybox()?;
+        let path = home.join("initramfs.cpio");
+        let file = File::create(&path).with_context(|| path.display().to_string())?;
+        let mut archive = cpio::Archive::new(BufWriter::new(file));
+        for folder in ["/proc", "/sys", "/dev", "/tmp", "/run"] {
+            archive.folder(folder)?;
+        }
+        archive.console()?;
+        archive.executable("/init", &read(&self.init)?)?;
+        archive.executable("/bin/busybox", &read(&busybox)?)?;
+        archive.symlink("/bin/sh", "busybox")?;
+        for (path, text) in &self.files {
+            archive.executable(path, text.as_bytes())?;
+        }
+        let mut libraries = Vec::new();
+        for program in &self.programs {
+            let binary = program.prepare(&home)?;
+            let name = binary.file_name().unwrap_or_default().to_string_lossy();
+            archive.executable(&format!("/bin/{name}"), &read(&binary)?)?;
+            libraries.extend(libraries_of(&binary)?);
+        }
+        libraries.sort();
+        libraries.dedup();
+        for library in libraries {
+            archive.executable(&library, &read(Path::new(&library))?)?;
+        }
+        archive.finish().with_context(|| path.display().to_string())?;
+        Ok(path)
     }
-    let mut libraries = Vec::new();
-    for (name, program) in &programs {
-        archive.executable(&format!("/bin/{name}"), &read(program)?)?;
-        libraries.extend(libraries_of(program)?);
+}
+
+impl Program {
+    /// The binary that the guest gets.
+    fn prepare(&self, home: &Path) -> Result<PathBuf> {
+        match self {
+            Self::Kovar => {
+                let kovar = home.join("kovar");
+                process::capture(Command::new("strip").arg("-o").arg(&kovar).arg(workspace::kovar()))?;
+                Ok(kovar)
+            }
+            Self::C { source, flags } => {
+                let source = workspace::root().join(source);
+                let program = home.join(source.file_stem().unwrap_or_default());
+                process::capture(Command::new("gcc").args(*flags).arg("-o").arg(&program).arg(&source))?;
+                Ok(program)
+            }
+            Self::Built(path) => Ok(path.clone()),
+        }
     }
-    libraries.sort();
-    libraries.dedup();
-    for library in libraries {
-        archive.executable(&library, &read(Path::new(&library))?)?;
-    }
-    archive.finish().with_context(|| path.display().to_string())?;
-    Ok(path)
 }
 
 fn busybox() -> Result<PathBuf> {

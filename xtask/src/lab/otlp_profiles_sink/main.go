@@ -20,22 +20,33 @@ type sink struct {
 	collector.UnimplementedProfilesServiceServer
 }
 
-// Export prints one line a request: how many samples it held. A sample that was taken several times is one entry with
-// as many timestamps.
+// Export prints two lines a request: how many samples it held, and how many frames most of them have. A sample that was
+// taken several times is one entry with as many timestamps.
 func (sink) Export(
 	_ context.Context, request *collector.ExportProfilesServiceRequest,
 ) (*collector.ExportProfilesServiceResponse, error) {
 	samples := 0
+	stacks := request.Dictionary.GetStackTable()
+	samplesOfDepth := map[int]int{}
 	for _, resource := range request.ResourceProfiles {
 		for _, scope := range resource.ScopeProfiles {
 			for _, profile := range scope.Profiles {
 				for _, sample := range profile.Samples {
 					samples += len(sample.TimestampsUnixNano)
+					if index := int(sample.StackIndex); index >= 0 && index < len(stacks) {
+						samplesOfDepth[len(stacks[index].LocationIndices)] += len(sample.TimestampsUnixNano)
+					}
 				}
 			}
 		}
 	}
-	fmt.Printf("samples=%d\n", samples)
+	frames := 0
+	for depth, count := range samplesOfDepth {
+		if count > samplesOfDepth[frames] {
+			frames = depth
+		}
+	}
+	fmt.Printf("samples=%d\nframes=%d\n", samples, frames)
 	return &collector.ExportProfilesServiceResponse{}, nil
 }
 
