@@ -2,7 +2,7 @@
 
 macro_rules! counters {
     ($($(#[doc = $help:literal])+ $variant:ident = $name:literal, $loses:literal;)+) => {
-        /// Index into the per-CPU counter map.
+        /// Index into the one entry of the per-CPU counter map.
         #[repr(u32)]
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Counter {

@@ -9,7 +9,7 @@ use perf_event_open_sys as sys;
 use perf_event_open_sys::bindings;
 
 use crate::Error;
-use crate::online::{self, CpuEvent, PerCpu, online_cpus};
+use crate::online::{self, CpuEvent, Online, PerCpu};
 
 const NANOSECONDS: u64 = 1_000_000_000;
 /// `/proc/stat` counts in USER_HZ, 100 on every Linux architecture that BPF runs on.
@@ -34,19 +34,19 @@ struct Event {
 
 impl Clock {
     /// Opens an event on every online CPU and attaches the program to it.
-    pub(crate) fn start(rate_hz: u32, program: BorrowedFd<'_>) -> Result<Self, Error> {
+    pub(crate) fn start(rate_hz: u32, program: BorrowedFd<'_>, online: &[u32]) -> Result<Self, Error> {
         let program = program
             .try_clone_to_owned()
             .map_err(|source| Error::System { what: "duplicate the program's descriptor".into(), source })?;
         let period_ns = NANOSECONDS / u64::from(rate_hz);
         let idle_at_start_ns = idle_ns();
-        let events = PerCpu::open(|cpu| Event::open(cpu, period_ns, &program))?;
+        let events = PerCpu::open(online, |cpu| Event::open(cpu, period_ns, &program))?;
         Ok(Self { period_ns, program, events, closed_ns: 0, idle_at_start_ns })
     }
 
     /// Whether an event can be opened at all; leaves nothing behind.
     pub(crate) fn probe() -> Result<(), Error> {
-        let cpu = online_cpus()?.first().copied().unwrap_or(0);
+        let cpu = Online::open()?.cpus()?.first().copied().unwrap_or(0);
         open_event(cpu, NANOSECONDS).map(drop)
     }
 
@@ -61,18 +61,20 @@ impl Clock {
     }
 
     /// Opens events on CPUs that came online, and again on those whose event died while they were offline.
-    /// Reads all counts, so that a dead event's last count is kept.
-    pub(crate) fn follow_hotplug(&mut self) -> Result<(), Error> {
+    /// Reads all counts, so that a dead event's last count is kept. Gives whether any event is another now.
+    pub(crate) fn follow_hotplug(&mut self, online: &[u32]) -> Result<bool, Error> {
         let Self { period_ns, program, events, closed_ns, .. } = self;
-        events
-            .follow(
-                |cpu| Event::open(cpu, *period_ns, program),
-                |mut event| {
-                    event.is_alive();
-                    *closed_ns += event.counted_ns;
-                },
-            )
-            .map(drop)
+        let mut closed = 0;
+        let opened = events.follow(
+            online,
+            |cpu| Event::open(cpu, *period_ns, program),
+            |mut event| {
+                event.is_alive();
+                *closed_ns += event.counted_ns;
+                closed += 1;
+            },
+        )?;
+        Ok(opened + closed > 0)
     }
 
     /// Reads the counts once more, after which [`Self::ticks_counted`] is as of now.

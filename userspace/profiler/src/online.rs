@@ -1,9 +1,10 @@
 //! The CPUs that are online, and one perf event on each of them, followed through hot-plug.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::File;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 
 use perf_event_open_sys as sys;
 use perf_event_open_sys::bindings;
@@ -14,6 +15,17 @@ use crate::host;
 const ONLINE_PATH: &str = "/sys/devices/system/cpu/online";
 /// Numbers of CPUs beyond any kernel's NR_CPUS are no list of CPUs.
 const CPU_RANGE_MAX: u32 = 65_536;
+
+/// A file of sysfs is never longer (fs/sysfs/file.c).
+const TEXT_BYTES_MAX: usize = 4096;
+
+/// The CPUs that are online, by a file that is kept open: opening it costs more than reading it.
+#[derive(Debug)]
+pub(crate) struct Online {
+    file: File,
+    text: Vec<u8>,
+    cpus: Vec<u32>,
+}
 
 /// An event of one CPU.
 pub(crate) trait CpuEvent {
@@ -28,28 +40,58 @@ pub(crate) struct PerCpu<E> {
     events: BTreeMap<u32, E>,
 }
 
+impl Online {
+    /// # Errors
+    /// The file cannot be read, or is no list.
+    pub(crate) fn open() -> Result<Self, Error> {
+        let file = File::open(ONLINE_PATH).map_err(unreadable)?;
+        let mut online = Self { file, text: Vec::new(), cpus: Vec::new() };
+        online.cpus()?;
+        Ok(online)
+    }
+
+    /// Those of now.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn cpus(&mut self) -> Result<&[u32], Error> {
+        let mut buffer = [0; TEXT_BYTES_MAX];
+        let bytes = self.file.read_at(&mut buffer, 0).map_err(unreadable)?;
+        let text = &buffer[..bytes];
+        if self.text != text {
+            let list = String::from_utf8_lossy(text);
+            let list = list.trim();
+            self.cpus = parse_cpu_list(list).ok_or_else(|| {
+                Error::Kernel(format!("{ONLINE_PATH} holds {list:?}, which is not a list of CPUs"))
+            })?;
+            self.text = text.to_vec();
+        }
+        Ok(&self.cpus)
+    }
+}
+
 impl<E: CpuEvent> PerCpu<E> {
-    /// Opens an event on every online CPU.
-    pub(crate) fn open(mut open: impl FnMut(u32) -> Result<E, Error>) -> Result<Self, Error> {
+    /// Opens an event on every one of these CPUs.
+    pub(crate) fn open(cpus: &[u32], mut open: impl FnMut(u32) -> Result<E, Error>) -> Result<Self, Error> {
         let mut events = BTreeMap::new();
-        for cpu in online_cpus()? {
-            events.insert(cpu, open(cpu)?);
+        for cpu in cpus {
+            events.insert(*cpu, open(*cpu)?);
         }
         Ok(Self { events })
     }
 
-    /// Takes out dead events and those of CPUs that are gone; opens events on CPUs that have none. Gives
-    /// how many were opened, and the first error after having tried them all.
+    /// Takes out dead events and those of CPUs that are not `online`; opens events on CPUs that have none.
+    /// Gives how many were opened, and the first error after having tried them all.
     pub(crate) fn follow(
         &mut self,
+        online: &[u32],
         mut open: impl FnMut(u32) -> Result<E, Error>,
         mut closed: impl FnMut(E),
     ) -> Result<usize, Error> {
-        let online = online_cpus()?;
         let gone = self.events.extract_if(.., |cpu, event| !online.contains(cpu) || !event.is_alive());
         gone.for_each(|(_, event)| closed(event));
         let (mut opened, mut first_error) = (0, None);
-        for cpu in online {
+        for cpu in online.iter().copied() {
             if self.events.contains_key(&cpu) {
                 continue;
             }
@@ -91,13 +133,8 @@ pub(crate) fn open_event(attr: &mut bindings::perf_event_attr, cpu: u32) -> Resu
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Numbers of the CPUs that are online.
-pub(crate) fn online_cpus() -> Result<Vec<u32>, Error> {
-    let text = fs::read_to_string(ONLINE_PATH)
-        .map_err(|source| Error::System { what: format!("read {ONLINE_PATH}"), source })?;
-    parse_cpu_list(&text).ok_or_else(|| {
-        Error::Kernel(format!("{ONLINE_PATH} holds {:?}, which is not a list of CPUs", text.trim()))
-    })
+fn unreadable(source: io::Error) -> Error {
+    Error::System { what: format!("read {ONLINE_PATH}"), source }
 }
 
 /// `0-3,8,10-11` as Documentation/admin-guide/cputopology.rst writes it.
@@ -144,13 +181,24 @@ mod tests {
     }
 
     #[test]
+    fn the_online_cpus_are_read_again_from_the_open_file() {
+        let mut online = Online::open().unwrap();
+        let cpus = online.cpus().unwrap().to_vec();
+        assert!(!cpus.is_empty());
+        online.text = b"77".to_vec();
+        online.cpus = vec![77];
+        assert_eq!(online.cpus().unwrap(), cpus);
+    }
+
+    #[test]
     fn a_dead_event_is_given_back_and_opened_again_and_the_others_stay() {
-        let mut per_cpu = PerCpu::open(|_| Ok(Event { opened: 1, alive: true })).unwrap();
+        let online = [0, 3];
+        let mut per_cpu = PerCpu::open(&online, |_| Ok(Event { opened: 1, alive: true })).unwrap();
         let cpus = per_cpu.len();
         assert!(cpus > 0);
         per_cpu.iter_mut().take(1).for_each(|event| event.alive = false);
         let mut closed = Vec::new();
-        let opened = per_cpu.follow(|_| Ok(Event { opened: 2, alive: true }), |event| closed.push(event));
+        let opened = per_cpu.follow(&online, |_| Ok(Event { opened: 2, alive: true }), |event| closed.push(event));
         assert_eq!((opened.unwrap(), per_cpu.len()), (1, cpus));
         assert_eq!(closed, [Event { opened: 1, alive: false }]);
         assert_eq!(per_cpu.iter().filter(|event| event.opened == 2).count(), 1);
@@ -158,11 +206,11 @@ mod tests {
 
     #[test]
     fn a_cpu_that_goes_while_its_event_is_opened_is_no_error() {
-        let mut per_cpu = PerCpu::open(|_| Ok(Event { opened: 1, alive: false })).unwrap();
+        let mut per_cpu = PerCpu::open(&[0], |_| Ok(Event { opened: 1, alive: false })).unwrap();
         let gone =
             || Error::System { what: "open".into(), source: std::io::Error::from_raw_os_error(libc::ENODEV) };
-        assert_eq!(per_cpu.follow(|_| Err(gone()), drop).unwrap(), 0);
+        assert_eq!(per_cpu.follow(&[0], |_| Err(gone()), drop).unwrap(), 0);
         assert_eq!(per_cpu.len(), 0);
-        assert!(per_cpu.follow(|_| Err(Error::Kernel("no".into())), drop).is_err());
+        assert!(per_cpu.follow(&[0], |_| Err(Error::Kernel("no".into())), drop).is_err());
     }
 }

@@ -215,15 +215,15 @@ impl Processes {
     }
 
     /// A sample met an address that no known mapping holds, or a layout that is out of date (`end`): reads
-    /// /proc again, at once or as soon as this image may be read again.
-    pub(crate) fn resync(&mut self, key: &ImageKey, time_ns: u64, end: End) {
+    /// /proc again, at once or as soon as this image may be read again. True when it was read and showed anything new.
+    pub(crate) fn resync(&mut self, key: &ImageKey, time_ns: u64, end: End) -> bool {
         let stale = end == End::LayoutStale;
         let is_told = self.images.get(key).is_some_and(|image| image.told_ns < time_ns);
         // Another layout than the sample met is on its way already.
         if stale && (!is_told || self.timeline.changed.contains(key)) {
-            return;
+            return false;
         }
-        self.want_reread(key, Wanted { time_ns, stale });
+        self.want_reread(key, Wanted { time_ns, stale })
     }
 
     /// Records up to this moment were applied, CLOCK_MONOTONIC nanoseconds.

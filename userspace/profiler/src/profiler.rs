@@ -57,9 +57,12 @@ impl Profiler {
         Ok(Self { snapshot, stop, thread: Some(thread) })
     }
 
-    /// The profiler's own metrics, as of the last drain.
+    /// The profiler's own metrics: as of the last drain when they were read a short while before, else as of the last
+    /// push.
     pub fn metrics(&self) -> Vec<Metric> {
-        self.locked().metrics.clone()
+        let mut snapshot = self.locked();
+        snapshot.metrics_read = true;
+        snapshot.metrics.clone()
     }
 
     /// What is wrong, if anything.

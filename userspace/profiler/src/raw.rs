@@ -149,12 +149,14 @@ fn advance(
             }
         }
         End::MappingUnknown if knowledge != Knowledge::Gone => {
-            processes.resync(&key, waiting.raw.time_ns, end);
+            // What /proc shows that was not known may want a table that is not built yet. It is not read twice for
+            // one sample, so that this ends.
+            if processes.resync(&key, waiting.raw.time_ns, end) {
+                return advance(waiting, processes, tables, now, give_up);
+            }
             if mappings_may_come && processes.knowledge(&key, waiting.raw.time_ns) == Knowledge::MayCome {
                 return Err(waiting);
             }
-            let (user, end, _) = walk(&waiting.raw, key, processes, tables);
-            return Ok(Completed { raw: waiting.raw, user, end });
         }
         _ => {}
     }

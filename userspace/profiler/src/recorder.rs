@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::Error;
-use crate::online::{PerCpu, online_cpus};
+use crate::online::PerCpu;
 use crate::perf_event::RecordEvent;
 use crate::records::{Body, Record};
 
@@ -38,9 +38,8 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     /// Opens a ring on every online CPU.
-    pub(crate) fn start() -> Result<Self, Error> {
-        let cpus = online_cpus()?.len().max(1);
-        let ring_bytes = (RINGS_BYTES_MAX / cpus).clamp(RING_BYTES_MIN, RING_BYTES_MAX);
+    pub(crate) fn start(online: &[u32]) -> Result<Self, Error> {
+        let ring_bytes = (RINGS_BYTES_MAX / online.len().max(1)).clamp(RING_BYTES_MIN, RING_BYTES_MAX);
         let system = |what: &str| Error::System { what: what.into(), source: io::Error::last_os_error() };
         // SAFETY: epoll_create1 takes no pointer.
         let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
@@ -49,13 +48,18 @@ impl Recorder {
         }
         // SAFETY: a descriptor just returned, owned by nobody else.
         let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
-        let events = PerCpu::open(|cpu| open(cpu, ring_bytes, &epoll))?;
+        let events = PerCpu::open(online, |cpu| open(cpu, ring_bytes, &epoll))?;
         Ok(Self { events, ring_bytes, epoll, held: Vec::new(), lost: 0, undecodable: 0, read: 0 })
     }
 
     /// Readable when some CPU's ring has records.
     pub(crate) fn fd(&self) -> RawFd {
         self.epoll.as_raw_fd()
+    }
+
+    /// CPUs that are listened to now.
+    pub(crate) fn cpus(&self) -> usize {
+        self.events.len()
     }
 
     /// Bytes of all rings.
@@ -88,10 +92,11 @@ impl Recorder {
     }
 
     /// Opens rings on CPUs that came online. What happened there before is not known: that is told as a loss.
-    pub(crate) fn follow_hotplug(&mut self) -> Result<(), Error> {
+    pub(crate) fn follow_hotplug(&mut self, online: &[u32]) -> Result<(), Error> {
         let Self { events, ring_bytes, epoll, held, .. } = self;
         let mut last = Vec::new();
         let opened = events.follow(
+            online,
             |cpu| open(cpu, *ring_bytes, epoll),
             |mut event| {
                 event.read(|record| last.push(record));

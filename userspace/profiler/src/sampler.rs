@@ -1,18 +1,19 @@
 //! The kernel half, loaded: programs, maps, and the exchange with them.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use abi::{COUNTER_COUNT, Counter, Program, Settings, StackKey};
-use aya::maps::{HashMap, MapData, PerCpuArray, ProgramArray, RingBuf};
+use abi::{COUNTER_COUNT, Program, Settings, StackKey};
+use aya::maps::{HashMap, MapData, ProgramArray, RingBuf};
 use aya::programs::{PerfEvent, ProgramFd};
 use aya::{Ebpf, EbpfLoader};
 
 use crate::event::{self, Event};
 use crate::{Config, Error, btf, host};
 
+mod counters;
 mod counts;
 mod map_bytes;
 mod memory;
@@ -21,13 +22,17 @@ mod memory;
 #[cfg(target_arch = "x86_64")]
 mod tests;
 
+use counters::Counters;
 use counts::Counts;
 pub(crate) use memory::Memory;
 
 /// A drain follows the last within 2 s, a late one within 4: room for that many seconds of new stacks.
 const COUNTS_SECONDS: u32 = 4;
-const COUNTS_ENTRIES_MIN: u32 = 4096;
+const COUNTS_ENTRIES_MIN: u32 = 512;
 const COUNTS_ENTRIES_MAX: u32 = 131_072;
+/// Stacks known to be sent, by entries of a count map; a busy machine's stacks of some minutes.
+const STACKS_SENT_PER_COUNT: u32 = 4;
+const STACKS_SENT_ENTRIES_MIN: u32 = 16_384;
 /// Ten raw samples of each CPU, which come while a process's tables are built.
 const RING_BYTES_PER_CPU: u32 = 256 << 10;
 const RING_BYTES_MIN: u32 = 2 << 20;
@@ -41,7 +46,7 @@ const PAGES: &str = "PAGES";
 pub(crate) struct Sampler {
     bpf: Ebpf,
     events: RingBuf<MapData>,
-    counters: PerCpuArray<MapData, u64>,
+    counters: Counters,
     counts: Counts,
     stacks_sent: HashMap<MapData, StackKey, u32>,
     cgroups_sent: HashMap<MapData, u64, u32>,
@@ -73,6 +78,7 @@ impl Sampler {
         let counts_entries = (cpus * config.rate_hz * COUNTS_SECONDS)
             .next_power_of_two()
             .clamp(COUNTS_ENTRIES_MIN, COUNTS_ENTRIES_MAX);
+        let stacks_sent_entries = (counts_entries * STACKS_SENT_PER_COUNT).max(STACKS_SENT_ENTRIES_MIN);
         let ring_bytes =
             (cpus * RING_BYTES_PER_CPU).next_power_of_two().clamp(RING_BYTES_MIN, RING_BYTES_MAX);
         let settings = settings(config, unwind, &facts, ring_bytes);
@@ -84,7 +90,7 @@ impl Sampler {
             .override_global("SETTINGS", &settings, true)
             .map_max_entries("COUNTS_0", counts_entries)
             .map_max_entries("COUNTS_1", counts_entries)
-            .map_max_entries("STACKS_SENT", counts_entries * 4)
+            .map_max_entries("STACKS_SENT", stacks_sent_entries)
             .map_max_entries("EVENTS", ring_bytes);
         let mut bpf = loader.load(bytecode::SAMPLER).map_err(host::load_error)?;
         program(&mut bpf, ENTRY)?.load().map_err(host::program_error)?;
@@ -93,7 +99,7 @@ impl Sampler {
         let memory = Memory::take(&mut bpf, Arc::clone(&chunk_bytes))?;
         let sampler = Self {
             events: RingBuf::try_from(take(&mut bpf, "EVENTS")?).map_err(map_error)?,
-            counters: PerCpuArray::try_from(take(&mut bpf, "COUNTERS")?).map_err(map_error)?,
+            counters: Counters::take(&mut bpf)?,
             counts: Counts::take(&mut bpf)?,
             cgroups_sent: HashMap::try_from(take(&mut bpf, "CGROUPS_SENT")?).map_err(map_error)?,
             stacks_sent: HashMap::try_from(take(&mut bpf, "STACKS_SENT")?).map_err(map_error)?,
@@ -162,14 +168,8 @@ impl Sampler {
     }
 
     /// All counters, summed over CPUs.
-    pub(crate) fn counters(&self) -> [u64; COUNTER_COUNT as usize] {
-        let mut sums = [0; COUNTER_COUNT as usize];
-        for counter in Counter::ALL {
-            if let Ok(values) = self.counters.get(&(counter as u32), 0) {
-                sums[counter as usize] = values.iter().sum();
-            }
-        }
-        sums
+    pub(crate) fn counters(&mut self) -> [u64; COUNTER_COUNT as usize] {
+        self.counters.read()
     }
 }
 
@@ -210,6 +210,11 @@ fn program<'a>(bpf: &'a mut Ebpf, name: &str) -> Result<&'a mut PerfEvent, Error
 
 fn take(bpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, Error> {
     bpf.take_map(name).ok_or_else(|| missing(name))
+}
+
+fn descriptor(map: &MapData) -> Result<OwnedFd, Error> {
+    let duplicate = map.fd().as_fd().try_clone_to_owned();
+    duplicate.map_err(|source| Error::System { what: "duplicate a map's descriptor".into(), source })
 }
 
 fn missing(name: &str) -> Error {

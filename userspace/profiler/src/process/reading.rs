@@ -80,36 +80,39 @@ impl Processes {
         self.binaries.open(&Source { pid, start, end, path, inode, relatives: &relatives })
     }
 
-    /// Reads an image's mappings again, at once or when it is time.
-    pub(super) fn want_reread(&mut self, key: &ImageKey, wanted: Wanted) {
+    /// Reads an image's mappings again, at once or when it is time. True when they were read and showed anything new.
+    pub(super) fn want_reread(&mut self, key: &ImageKey, wanted: Wanted) -> bool {
         let Some(image) = self.images.get(key) else {
-            return;
+            return false;
         };
         let Some(id) = image.generation.filter(|id| self.timeline.is_running(*id)) else {
-            return;
+            return false;
         };
         if self.was_read_after(id, wanted.time_ns) {
-            return;
+            return false;
         }
         let Some(image) = self.images.get_mut(key) else {
-            return;
+            return false;
         };
         let is_first = image.reread.want(wanted);
         if image.reread.after_ns <= monotonic_ns() {
-            self.reread(key);
-        } else if is_first && self.rereads.len() < WAITING_MAX {
+            return self.reread(key);
+        }
+        if is_first && self.rereads.len() < WAITING_MAX {
             self.rereads.push(*key);
         } else if is_first {
             image.reread.wanted = None;
         }
+        false
     }
 
-    fn reread(&mut self, key: &ImageKey) {
+    /// True when anything new was read.
+    fn reread(&mut self, key: &ImageKey) -> bool {
         let Some(image) = self.images.get(key) else {
-            return;
+            return false;
         };
         let Some(wanted) = image.reread.wanted else {
-            return;
+            return false;
         };
         let readable = image
             .generation
@@ -118,11 +121,11 @@ impl Processes {
             if let Some(image) = self.images.get_mut(key) {
                 image.reread.wanted = None;
             }
-            return;
+            return false;
         };
         let helped = self.read_mappings(pid, id, key.start_time_ns);
         let Some(image) = self.images.get_mut(key) else {
-            return;
+            return false;
         };
         let uncheck = image.reread.done(monotonic_ns(), helped);
         if let Some(generation) = self.timeline.get_mut(id).filter(|it| uncheck && it.checked) {
@@ -130,6 +133,7 @@ impl Processes {
             self.unchecked += 1;
             self.timeline.changed.insert(*key);
         }
+        helped
     }
 
     /// Whether /proc already showed what a sample of that moment met, and nothing was lost since.

@@ -6,6 +6,7 @@ use abi::{EXEC_PAGES_UNCHECKED, MAPPING_ANONYMOUS, MAPPING_FILE, MAPPING_OPAQUE}
 
 use super::*;
 use crate::mapping::{self, Backing, FileKey};
+use crate::online::Online;
 use crate::{recorder::Recorder, records::Mapped};
 
 const FREE_ADDRESS: u64 = 0x1000_0000_0000;
@@ -356,7 +357,7 @@ fn read_until(recorder: &mut Recorder, processes: &mut Processes, mut done: impl
 #[test]
 fn a_program_that_the_kernel_told_of_is_known_without_reading_proc_also_when_it_is_dead() {
     let name = "a_program_that_the_kernel_told_of_is_known_without_reading_proc_also_when_it_is_dead";
-    let mut recorder = match Recorder::start() {
+    let mut recorder = match Recorder::start(Online::open().unwrap().cpus().unwrap()) {
         Ok(recorder) => recorder,
         Err(error) => {
             println!("skipped {name}: {error}");

@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::RawFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use abi::{Counter, EXECUTABLE_EVICTED, End, StackKey};
+use abi::{COUNTER_COUNT, Counter, EXECUTABLE_EVICTED, End, StackKey};
 use model::Metric;
 use symbolizer::Symbolizer;
 
@@ -14,6 +14,7 @@ use super::ticks::{Delivered, Ticks};
 use crate::clock::Clock;
 use crate::frame::Frames;
 use crate::interval::{Cgroups, Interval, Sources};
+use crate::online::Online;
 use crate::process::{ImageKey, Processes};
 use crate::raw::RawSamples;
 use crate::recorder::{Recorder, monotonic_ns};
@@ -50,8 +51,17 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
     pub(super) ticks: Ticks,
+    /// Of the last drain while somebody reads them, else of the last push.
     pub(super) metrics: Vec<Metric>,
+    /// They were read since they were made.
+    pub(super) metrics_read: bool,
     pub(super) problem: Option<String>,
+}
+
+impl Snapshot {
+    fn are_metrics_wanted(&self) -> bool {
+        self.metrics_read || self.metrics.is_empty()
+    }
 }
 
 /// All state of the thread.
@@ -60,6 +70,7 @@ pub(super) struct Session {
     pub(super) output: Box<dyn Output>,
     snapshot: Arc<Mutex<Snapshot>>,
     pub(super) sampler: Sampler,
+    online: Online,
     clock: Clock,
     pub(super) recorder: Recorder,
     pub(super) processes: Processes,
@@ -88,7 +99,8 @@ impl Session {
         let symbolizer = Symbolizer::spawn(symbolizer::Config::default())
             .map_err(|source| Error::System { what: "start the symbolizer's thread".into(), source })?;
         // Before the first sample, so that what begins from now on is known by its records.
-        let recorder = Recorder::start()?;
+        let mut online = Online::open()?;
+        let recorder = Recorder::start(online.cpus()?)?;
         let (sampler, memory) = Sampler::load(&config, true)?;
         let tables = Tables::new(Box::new(memory), config.tables_max_bytes)?;
         if let Some(field) = &sampler.cgroup_missing {
@@ -102,12 +114,13 @@ impl Session {
                 "this kernel's types have no {field}: libraries that are unmapped are noticed late"
             );
         }
-        let clock = Clock::start(config.rate_hz, sampler.program()?)?;
+        let clock = Clock::start(config.rate_hz, sampler.program()?, online.cpus()?)?;
         Ok(Self {
             config,
             output,
             snapshot,
             sampler,
+            online,
             clock,
             recorder,
             processes: Processes::default(),
@@ -142,16 +155,17 @@ impl Session {
             }
             next_drain = (next_drain + drain_every).max(Instant::now());
             let drained = self.drain();
-            let followed = self.clock.follow_hotplug().and(self.recorder.follow_hotplug());
+            let followed = self.follow_hotplug();
             self.report(drained.and(followed));
             if Instant::now() >= next_push {
                 next_push = (next_push + push_every).max(Instant::now());
                 self.push(SYMBOLS_WAIT);
+                self.publish(true);
             } else {
                 self.frames.resolve(Duration::ZERO);
                 self.show_live();
+                self.publish(false);
             }
-            self.publish();
         }
         self.clock.stop();
         let drained = self.drain();
@@ -161,7 +175,17 @@ impl Session {
         self.finish_raw(LAST_TABLES_WAIT);
         self.push(LAST_SYMBOLS_WAIT);
         self.clock.read_counts();
-        self.publish();
+        self.publish(true);
+    }
+
+    fn follow_hotplug(&mut self) -> Result<(), Error> {
+        let online = self.online.cpus()?;
+        let changed = self.clock.follow_hotplug(online);
+        // The two kinds of events of a CPU live and die together.
+        if !matches!(changed, Ok(false)) || self.recorder.cpus() != self.clock.cpus() {
+            self.recorder.follow_hotplug(online)?;
+        }
+        changed.map(drop)
     }
 
     fn drain(&mut self) -> Result<(), Error> {
@@ -324,15 +348,33 @@ impl Session {
         self.problem = problem;
     }
 
-    fn publish(&mut self) {
+    /// Tells others how it stands; metrics only when `all` is to be told or somebody has read the last ones.
+    fn publish(&mut self, all: bool) {
         self.delivered.pending = self.interval.samples() + self.raw.len() as u64;
         let counters = self.sampler.counters();
         let ticks =
             Ticks::account(self.clock.ticks_counted(), self.clock.ticks_idle(), &counters, self.delivered);
         let silent = self.last_sample.elapsed() > SILENCE_MAX && counters[Counter::Ran as usize] > 0;
-        let metrics = metrics::collect(&metrics::State {
-            counters: &counters,
-            ticks: &ticks,
+        let all = all || self.locked().are_metrics_wanted();
+        let metrics = all.then(|| self.metrics(&counters, &ticks));
+        let symbolizer_ended = !self.frames.symbolizer().is_alive();
+        let problem = self.problem.clone().or_else(|| {
+            symbolizer_ended.then(|| "the symbolizer's thread has ended: new frames get no names".to_owned())
+        });
+        let problem = problem.or_else(|| {
+            silent.then(|| format!("no sample in {} s although the clock ticks", SILENCE_MAX.as_secs()))
+        });
+        let mut snapshot = self.locked();
+        (snapshot.ticks, snapshot.problem) = (ticks, problem);
+        if let Some(metrics) = metrics {
+            (snapshot.metrics, snapshot.metrics_read) = (metrics, false);
+        }
+    }
+
+    fn metrics(&self, counters: &[u64; COUNTER_COUNT as usize], ticks: &Ticks) -> Vec<Metric> {
+        metrics::collect(&metrics::State {
+            counters,
+            ticks,
             cpus: self.clock.cpus(),
             processes: &self.processes,
             frames: &self.frames,
@@ -344,16 +386,11 @@ impl Session {
             incomplete: &self.incomplete,
             undecodable: self.undecodable,
             map_bytes: &self.sampler.map_bytes(),
-        });
-        let symbolizer_ended = !self.frames.symbolizer().is_alive();
-        let problem = self.problem.clone().or_else(|| {
-            symbolizer_ended.then(|| "the symbolizer's thread has ended: new frames get no names".to_owned())
-        });
-        let problem = problem.or_else(|| {
-            silent.then(|| format!("no sample in {} s although the clock ticks", SILENCE_MAX.as_secs()))
-        });
-        let mut snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
-        *snapshot = Snapshot { ticks, metrics, problem };
+        })
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Snapshot> {
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::online::Online;
 use crate::records::Mapped;
 
 fn at(time_ns: u64) -> Record {
@@ -39,7 +40,7 @@ fn read_until(recorder: &mut Recorder, mut done: impl FnMut(&[Record]) -> bool) 
 #[test]
 fn the_kernel_tells_of_a_child_from_its_fork_to_its_end() {
     let name = "the_kernel_tells_of_a_child_from_its_fork_to_its_end";
-    let mut recorder = match Recorder::start() {
+    let mut recorder = match Recorder::start(Online::open().unwrap().cpus().unwrap()) {
         Ok(recorder) => recorder,
         Err(error) => {
             println!("skipped {name}: {error}");
@@ -81,7 +82,7 @@ fn the_kernel_tells_of_a_child_from_its_fork_to_its_end() {
 #[test]
 fn a_file_has_the_device_and_inode_that_stat_gives() {
     let name = "a_file_has_the_device_and_inode_that_stat_gives";
-    let Ok(mut recorder) = Recorder::start() else {
+    let Ok(mut recorder) = Recorder::start(Online::open().unwrap().cpus().unwrap()) else {
         println!("skipped {name}: the kernel gives no process records here");
         return;
     };

@@ -1,18 +1,18 @@
 //! The two count maps: the programs write one while the other is drained.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use abi::{Control, StackKey};
 use aya::Ebpf;
 use aya::maps::{Array, Map, MapData};
 use libbpf_rs::libbpf_sys;
 
-use super::{map_error, missing, take};
+use super::{descriptor, map_error, missing, take};
 use crate::Error;
 
 /// Entries taken out of a count map by one system call.
-const BATCH_ENTRIES: usize = 4096;
+const BATCH_ENTRIES: usize = 1024;
 
 /// Both maps, and which of them is written.
 pub(super) struct Counts {
@@ -20,6 +20,9 @@ pub(super) struct Counts {
     /// Drained in batches, which aya does not have.
     maps: [OwnedFd; 2],
     active: usize,
+    /// A batch, kept: fresh memory each second costs more than what comes in it.
+    keys: Vec<StackKey>,
+    values: Vec<u64>,
 }
 
 impl std::fmt::Debug for Counts {
@@ -32,8 +35,10 @@ impl Counts {
     pub(super) fn take(bpf: &mut Ebpf) -> Result<Self, Error> {
         Ok(Self {
             control: Array::try_from(take(bpf, "CONTROL")?).map_err(map_error)?,
-            maps: [descriptor(take(bpf, "COUNTS_0")?)?, descriptor(take(bpf, "COUNTS_1")?)?],
+            maps: [counts(bpf, "COUNTS_0")?, counts(bpf, "COUNTS_1")?],
             active: 0,
+            keys: vec![StackKey { hash: 0, tgid: 0, exec_id: 0 }; BATCH_ENTRIES],
+            values: vec![0; BATCH_ENTRIES],
         })
     }
 
@@ -48,8 +53,7 @@ impl Counts {
     /// Takes all counts out of the map that is not active.
     pub(super) fn drain(&mut self, mut handle: impl FnMut(StackKey, u64)) -> Result<(), Error> {
         let fd = self.maps[self.active ^ 1].as_raw_fd();
-        let mut keys = vec![StackKey { hash: 0, tgid: 0, exec_id: 0 }; BATCH_ENTRIES];
-        let mut values = vec![0u64; BATCH_ENTRIES];
+        let Self { keys, values, .. } = self;
         let mut position = 0u64;
         let mut started = false;
         loop {
@@ -75,7 +79,7 @@ impl Counts {
             {
                 return Err(Error::System { what: "take counts out of the kernel".into(), source });
             }
-            for (key, value) in keys.iter().zip(&values).take(count as usize) {
+            for (key, value) in keys.iter().zip(values.iter()).take(count as usize) {
                 handle(*key, *value);
             }
             if at_end {
@@ -86,12 +90,9 @@ impl Counts {
     }
 }
 
-fn descriptor(map: Map) -> Result<OwnedFd, Error> {
-    let Map::HashMap(data) = map else {
-        return Err(missing("count map"));
-    };
-    data.fd()
-        .as_fd()
-        .try_clone_to_owned()
-        .map_err(|source| Error::System { what: "duplicate a map's descriptor".into(), source })
+fn counts(bpf: &mut Ebpf, name: &str) -> Result<OwnedFd, Error> {
+    match take(bpf, name)? {
+        Map::HashMap(data) => descriptor(&data),
+        _ => Err(missing(name)),
+    }
 }

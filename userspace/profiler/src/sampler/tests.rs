@@ -10,9 +10,12 @@ use abi::{
 };
 
 use super::*;
+use abi::Counter;
+
 use crate::Only;
 use crate::clock::Clock;
 use crate::event::{Raw, Stack};
+use crate::online::Online;
 use crate::unwinding::{Chunk, Kernel as _};
 
 /// Calls itself DEPTH times, then works in user mode and in the kernel by turns; the first function has no
@@ -172,7 +175,9 @@ impl Bench {
         let program = Spinning::start(depth, machine)?;
         let mut chunk = memory.add_chunk(0).unwrap();
         write_table(&mut chunk);
-        let clock = Clock::start(config.rate_hz, sampler.program().unwrap()).unwrap();
+        let mut online = Online::open().unwrap();
+        let clock =
+            Clock::start(config.rate_hz, sampler.program().unwrap(), online.cpus().unwrap()).unwrap();
         Some(Self { sampler, memory, chunk, clock, program })
     }
 
@@ -335,8 +340,8 @@ fn raw_samples_without_room_are_counted_and_every_tick_is_one_thing() {
     };
     // Nothing is read: the ring buffer fills up to the part that is kept for stacks.
     let until = Instant::now() + 3 * WAIT;
-    let count = |bench: &Bench, counter| bench.sampler.counters()[counter as usize];
-    while count(&bench, Counter::RawRingFull) < 20 && Instant::now() < until {
+    let count = |bench: &mut Bench, counter| bench.sampler.counters()[counter as usize];
+    while count(&mut bench, Counter::RawRingFull) < 20 && Instant::now() < until {
         bench.poll();
     }
     bench.clock.stop();
