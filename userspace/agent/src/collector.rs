@@ -163,9 +163,9 @@ impl Collector {
     /// Notes which counts have grown; called every few seconds.
     pub(crate) fn look(&self) {
         if let Source::Running { profiler, counted, delivered } = &mut *self.source() {
-            let ticks = profiler.ticks();
-            counted.look(ticks.counted);
-            delivered.look(ticks.delivered);
+            let progress = profiler.progress();
+            counted.look(progress.ticks);
+            delivered.look(progress.delivered);
         }
     }
 

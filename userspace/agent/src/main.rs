@@ -5,6 +5,7 @@ mod collector;
 mod commands;
 mod config;
 mod destinations;
+mod gzip;
 mod health;
 mod logs;
 mod metrics;

@@ -1,14 +1,12 @@
 //! What becomes of the profiler's batches: labels, gzip, push requests, the queue.
 
+use crate::gzip::Gzip;
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use model::push::{LabelPair, PushRequest, RawProfileSeries, RawSample};
 use model::{Metric, ProcessProfile, ProfileBatch};
 use profiler::Profiler;
 use prost::Message;
 use queue::{Queue, Record};
-use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -23,9 +21,6 @@ const REQUEST_SERIES_MAX: usize = 256;
 /// A larger compressed profile is dropped: Pyroscope refuses what is larger than 4 MiB by default.
 const PROFILE_BYTES_MAX: usize = 4 << 20;
 
-/// The fastest: a profile is compressed once in each interval, on the machine that is being measured.
-const GZIP_LEVEL: u32 = 1;
-
 /// A profiler and its push interval.
 pub(crate) type Profiling = (Profiler, Duration);
 
@@ -38,6 +33,7 @@ pub(crate) struct Profiles {
     external_labels: RwLock<Vec<(String, String)>>,
     counts: Counts,
     pushed: Mutex<Option<Instant>>,
+    gzip: Mutex<Gzip>,
 }
 
 #[derive(Debug, Default)]
@@ -64,6 +60,7 @@ impl Profiles {
             external_labels: RwLock::new(external_labels),
             counts: Counts::default(),
             pushed: Mutex::new(None),
+            gzip: Mutex::default(),
         }
     }
 
@@ -162,7 +159,8 @@ impl Profiles {
 
     /// One process's series; `None` when it cannot be sent, which is counted.
     fn series(&self, profile: ProcessProfile) -> Option<RawProfileSeries> {
-        let raw_profile = match gzip(&profile.profile) {
+        let compressed = self.gzip.lock().unwrap_or_else(PoisonError::into_inner).encode(&profile.profile);
+        let raw_profile = match compressed {
             Ok(bytes) => bytes,
             Err(error) => {
                 self.counts.failed.fetch_add(1, Ordering::Relaxed);
@@ -233,16 +231,6 @@ impl profiler::Output for ProfilesOutput {
     fn container_id(&self, cgroup_path: &str) -> Option<String> {
         enrich::container_id(cgroup_path).map(|container| container.id)
     }
-}
-
-/// The profile encoded and compressed.
-///
-/// # Errors
-/// Those of the encoder; there is nothing it could run out of but memory.
-pub(crate) fn gzip(profile: &model::pprof::Profile) -> std::io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::new(GZIP_LEVEL));
-    encoder.write_all(&profile.encode_to_vec())?;
-    encoder.finish()
 }
 
 fn unix_ms(unix_ns: u64) -> i64 {

@@ -1,10 +1,10 @@
 //! Executable files: opened once while a process still maps them, held, shared by all their processes.
 
-use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use foldhash::{HashMap, HashSet};
 use symbolizer::Executable;
 
 use crate::mapping::FileKey;

@@ -65,15 +65,13 @@ impl Interval {
         self.counts.values().sum()
     }
 
-    /// Samples added so far whose user stack does not reach the thread's first frame, by reason.
-    pub(crate) fn incomplete(&self, stacks: &Stacks) -> HashMap<End, u64> {
-        let mut by_reason = HashMap::new();
+    /// Adds up the samples so far whose user stack does not reach the thread's first frame, by reason.
+    pub(crate) fn add_incomplete(&self, stacks: &Stacks, by_reason: &mut [u64; End::ALL.len()]) {
         for (key, count) in &self.counts {
             if let Some(stack) = stacks.get(key).filter(|stack| stack.end != End::Root) {
-                *by_reason.entry(stack.end).or_default() += count;
+                by_reason[stack.end as usize] += count;
             }
         }
-        by_reason
     }
 
     /// The profiles of this interval until now, and the samples that are not in them.

@@ -24,7 +24,7 @@ mod stack;
 mod unwinding;
 
 pub use config::{Config, Only};
-pub use profiler::{Output, Profiler, Ticks};
+pub use profiler::{Output, Profiler, Progress, Ticks};
 
 /// What can go wrong, by what the operator can do about it.
 #[derive(Debug, thiserror::Error)]

@@ -1,59 +1,73 @@
 //! The profiler's own metrics.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use abi::{COUNTER_COUNT, Counter, End};
 use model::Metric;
 use symbolizer::Reason;
 
-use crate::frame::Frames;
-use crate::interval::Cgroups;
-use crate::process::Processes;
 use crate::profiler::Ticks;
-use crate::raw::RawSamples;
-use crate::recorder::Recorder;
-use crate::stack::Stacks;
 use crate::unwinding::TableMetrics;
 
-/// What the metrics are read from.
-pub(crate) struct State<'a> {
-    pub(crate) counters: &'a [u64; COUNTER_COUNT as usize],
-    pub(crate) ticks: &'a Ticks,
+/// What the metrics say, as numbers: they are noted often and shown rarely.
+#[derive(Debug)]
+pub(crate) struct Figures {
+    pub(crate) counters: [u64; COUNTER_COUNT as usize],
+    pub(crate) ticks: Ticks,
     pub(crate) cpus: usize,
-    pub(crate) processes: &'a Processes,
-    pub(crate) frames: &'a Frames,
-    pub(crate) stacks: &'a Stacks,
-    pub(crate) cgroups: &'a Cgroups,
-    pub(crate) recorder: &'a Recorder,
-    pub(crate) tables: &'a TableMetrics,
-    pub(crate) raw: &'a RawSamples,
+    pub(crate) stacks: usize,
+    pub(crate) stacks_evicted: u64,
+    pub(crate) frames: usize,
+    pub(crate) frames_dropped: u64,
+    pub(crate) images: usize,
+    pub(crate) cgroups: usize,
+    pub(crate) cgroups_dropped: u64,
+    pub(crate) executables: usize,
+    pub(crate) executables_evicted: u64,
+    pub(crate) executables_unreadable: u64,
+    pub(crate) maps_read: u64,
+    pub(crate) maps_unreadable: u64,
+    /// Lives of processes.
+    pub(crate) followed: usize,
+    /// Lives, and mappings.
+    pub(crate) dropped: (u64, u64),
+    pub(crate) unchecked: u64,
+    pub(crate) recorder_bytes: usize,
+    pub(crate) records_read: u64,
+    pub(crate) records_lost: u64,
+    pub(crate) records_undecodable: u64,
+    pub(crate) tables: TableMetrics,
+    pub(crate) raw_waiting: usize,
+    pub(crate) raw_completed: u64,
+    pub(crate) raw_crowded_out: u64,
     /// Samples of finished intervals whose user stack is not complete, by reason.
-    pub(crate) incomplete: &'a HashMap<End, u64>,
+    pub(crate) incomplete: [u64; End::ALL.len()],
     pub(crate) undecodable: u64,
-    pub(crate) map_bytes: &'a BTreeMap<String, u64>,
+    pub(crate) map_bytes: BTreeMap<String, u64>,
+    pub(crate) symbolizer: symbolizer::Stats,
 }
 
 /// All of them.
-pub(crate) fn collect(state: &State<'_>) -> Vec<Metric> {
-    let mut metrics = ticks(state.ticks);
+pub(crate) fn collect(figures: &Figures) -> Vec<Metric> {
+    let mut metrics = ticks(&figures.ticks);
     metrics.extend(Counter::ALL.into_iter().map(|counter| {
         let help = "Events that the kernel programs count.";
-        Metric::counter("kovar_profiler_kernel_events_total", help, state.counters[counter as usize])
+        Metric::counter("kovar_profiler_kernel_events_total", help, figures.counters[counter as usize])
             .with("event", counter.name())
     }));
     metrics.extend(End::ALL.iter().filter(|end| **end != End::Root).map(|end| {
         let help = "Samples whose user stack does not reach the thread's first frame, by reason.";
-        let count = state.incomplete.get(end).copied().unwrap_or_default();
+        let count = figures.incomplete[*end as usize];
         Metric::counter("kovar_profiler_samples_incomplete_total", help, count).with("reason", end.name())
     }));
-    metrics.extend(tables(state));
-    metrics.extend(state.map_bytes.iter().map(|(map, bytes)| {
+    metrics.extend(tables(figures));
+    metrics.extend(figures.map_bytes.iter().map(|(map, bytes)| {
         let help = "Memory of each BPF map, as the kernel accounts it.";
         Metric::gauge("kovar_profiler_map_bytes", help, *bytes as f64).with("map", map.clone())
     }));
-    metrics.extend(mappings(state));
-    metrics.extend(unwinding(state));
-    metrics.extend(symbols(state));
+    metrics.extend(mappings(figures));
+    metrics.extend(unwinding(figures));
+    metrics.extend(symbols(figures));
     metrics
 }
 
@@ -71,81 +85,79 @@ fn ticks(ticks: &Ticks) -> Vec<Metric> {
     metrics
 }
 
-fn tables(state: &State<'_>) -> Vec<Metric> {
+fn tables(figures: &Figures) -> Vec<Metric> {
     let gauge = |name, help, value: usize| Metric::gauge(name, help, value as f64);
-    let processes = state.processes;
     vec![
-        gauge("kovar_profiler_cpus", "CPUs that are sampled.", state.cpus),
-        gauge("kovar_profiler_stacks", "Distinct stacks known.", state.stacks.len()),
-        gauge("kovar_profiler_frames", "Distinct frames known.", state.frames.len()),
-        gauge("kovar_profiler_process_images", "Process images known.", processes.len()),
-        gauge("kovar_profiler_cgroups", "Cgroup paths known.", state.cgroups.len()),
-        gauge("kovar_profiler_executables", "Executable files held open.", processes.binaries().len()),
+        gauge("kovar_profiler_cpus", "CPUs that are sampled.", figures.cpus),
+        gauge("kovar_profiler_stacks", "Distinct stacks known.", figures.stacks),
+        gauge("kovar_profiler_frames", "Distinct frames known.", figures.frames),
+        gauge("kovar_profiler_process_images", "Process images known.", figures.images),
+        gauge("kovar_profiler_cgroups", "Cgroup paths known.", figures.cgroups),
+        gauge("kovar_profiler_executables", "Executable files held open.", figures.executables),
         Metric::counter(
             "kovar_profiler_frames_dropped_total",
             "Frames shown as unknown because too many were known.",
-            state.frames.dropped,
+            figures.frames_dropped,
         ),
         Metric::counter(
             "kovar_profiler_cgroups_dropped_total",
             "Cgroup paths that found no room.",
-            state.cgroups.dropped,
+            figures.cgroups_dropped,
         ),
-        Metric::counter("kovar_profiler_stacks_evicted_total", "Stacks let go.", state.stacks.evicted),
+        Metric::counter("kovar_profiler_stacks_evicted_total", "Stacks let go.", figures.stacks_evicted),
         Metric::counter(
             "kovar_profiler_executables_evicted_total",
             "Executable files closed because too many were open.",
-            processes.binaries().evicted,
+            figures.executables_evicted,
         ),
         Metric::counter(
             "kovar_profiler_executables_unreadable_total",
             "Mapped files that could not be opened.",
-            processes.binaries().unreadable,
+            figures.executables_unreadable,
         ),
         Metric::counter(
             "kovar_profiler_events_undecodable_total",
             "Records of the ring buffer that were none of ours.",
-            state.undecodable,
+            figures.undecodable,
         ),
     ]
 }
 
 /// Mapping records and what is known from them.
-fn mappings(state: &State<'_>) -> Vec<Metric> {
-    let processes = state.processes;
-    let (lives_evicted, mappings_dropped) = processes.dropped();
+fn mappings(figures: &Figures) -> Vec<Metric> {
+    let (lives_evicted, mappings_dropped) = figures.dropped;
     let total = |name, help, value| Metric::counter(name, help, value);
     vec![
         Metric::counter(
             "kovar_profiler_mappings_read_total",
             "Times a process's mappings were read from /proc.",
-            processes.maps_read,
+            figures.maps_read,
         ),
         Metric::counter(
             "kovar_profiler_mappings_unreadable_total",
             "Times they could not be read.",
-            processes.maps_unreadable,
+            figures.maps_unreadable,
         ),
         Metric::gauge(
             "kovar_profiler_processes_followed",
             "Lives of processes whose mappings are followed.",
-            processes.followed() as f64,
+            figures.followed as f64,
         ),
         Metric::gauge(
             "kovar_profiler_mapping_ring_bytes",
             "Memory of the rings that mapping records come by.",
-            state.recorder.bytes() as f64,
+            figures.recorder_bytes as f64,
         ),
-        total("kovar_profiler_mapping_records_total", "Mapping records read.", state.recorder.read),
+        total("kovar_profiler_mapping_records_total", "Mapping records read.", figures.records_read),
         total(
             "kovar_profiler_mapping_records_lost_total",
             "Mapping records that found no room: mappings are then read from /proc.",
-            state.recorder.lost,
+            figures.records_lost,
         ),
         total(
             "kovar_profiler_mapping_records_undecodable_total",
             "Mapping records that contradict themselves.",
-            state.recorder.undecodable,
+            figures.records_undecodable,
         ),
         total(
             "kovar_profiler_processes_evicted_total",
@@ -160,14 +172,14 @@ fn mappings(state: &State<'_>) -> Vec<Metric> {
         total(
             "kovar_profiler_layouts_unchecked_total",
             "Images whose executable pages the kernel counts otherwise, so that dlclose is not noticed.",
-            processes.unchecked,
+            figures.unchecked,
         ),
     ]
 }
 
 /// Unwind tables, layouts and raw samples.
-fn unwinding(state: &State<'_>) -> Vec<Metric> {
-    let tables = state.tables;
+fn unwinding(figures: &Figures) -> Vec<Metric> {
+    let tables = &figures.tables;
     let total = |name, help, value| Metric::counter(name, help, value);
     let gauge = |name, help, value: usize| Metric::gauge(name, help, value as f64);
     let pages_help = "Memory of unwind pages, by what they hold.";
@@ -190,12 +202,12 @@ fn unwinding(state: &State<'_>) -> Vec<Metric> {
         gauge("kovar_profiler_unwind_builds_queued", "Files that wait to be read.", tables.queued),
         gauge("kovar_profiler_unwind_builds_waiting", "Tables that wait for pages.", tables.waiting),
         gauge("kovar_profiler_layout_images", "Process images whose layout the kernel has.", tables.images),
-        gauge("kovar_profiler_raw_samples_waiting", "Samples that wait to be unwound.", state.raw.len()),
-        total("kovar_profiler_raw_samples_total", "Samples unwound in user space.", state.raw.completed),
+        gauge("kovar_profiler_raw_samples_waiting", "Samples that wait to be unwound.", figures.raw_waiting),
+        total("kovar_profiler_raw_samples_total", "Samples unwound in user space.", figures.raw_completed),
         total(
             "kovar_profiler_raw_samples_crowded_out_total",
             "Samples unwound before their tables were there because too many waited.",
-            state.raw.crowded_out,
+            figures.raw_crowded_out,
         ),
         total("kovar_profiler_unwind_evictions_total", "Unwind tables evicted.", tables.evictions),
         total(
@@ -232,8 +244,8 @@ fn unwinding(state: &State<'_>) -> Vec<Metric> {
     metrics
 }
 
-fn symbols(state: &State<'_>) -> Vec<Metric> {
-    let stats = state.frames.symbolizer().metrics();
+fn symbols(figures: &Figures) -> Vec<Metric> {
+    let stats = &figures.symbolizer;
     let mut metrics = vec![
         Metric::counter(
             "kovar_symbolizer_addresses_resolved_total",

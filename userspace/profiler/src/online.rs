@@ -198,7 +198,8 @@ mod tests {
         assert!(cpus > 0);
         per_cpu.iter_mut().take(1).for_each(|event| event.alive = false);
         let mut closed = Vec::new();
-        let opened = per_cpu.follow(&online, |_| Ok(Event { opened: 2, alive: true }), |event| closed.push(event));
+        let opened =
+            per_cpu.follow(&online, |_| Ok(Event { opened: 2, alive: true }), |event| closed.push(event));
         assert_eq!((opened.unwrap(), per_cpu.len()), (1, cpus));
         assert_eq!(closed, [Event { opened: 1, alive: false }]);
         assert_eq!(per_cpu.iter().filter(|event| event.opened == 2).count(), 1);

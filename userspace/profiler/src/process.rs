@@ -1,11 +1,11 @@
 //! Process images and their mappings. An image is (tgid, start time, exec id): neither a reused pid
 //! nor an exec meets old mappings.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use abi::{End, Mapping};
+use foldhash::{HashMap, HashSet};
 
 use crate::executable::{Binaries, Binary};
 use crate::frame::Place;
@@ -80,12 +80,12 @@ pub(crate) struct Processes {
 impl Default for Processes {
     fn default() -> Self {
         Self {
-            images: HashMap::new(),
+            images: HashMap::default(),
             timeline: Timeline::default(),
             binaries: Binaries::default(),
             waiting: Vec::new(),
             rereads: Vec::new(),
-            foreseen: HashSet::new(),
+            foreseen: HashSet::default(),
             forgotten: Vec::new(),
             applied_ns: 0,
             expire_after_ns: 0,
@@ -284,8 +284,8 @@ impl Processes {
     /// Closes files that no process has mapped for some time; gives the slots that are let go. They are given
     /// to others after 10 s.
     pub(crate) fn close_unused_files(&mut self) -> Vec<u32> {
-        let mut used = HashSet::new();
-        let mut seen = HashSet::new();
+        let mut used = HashSet::default();
+        let mut seen = HashSet::default();
         let now_ns = monotonic_ns();
         for generation in self.timeline.generations() {
             // Forked children share them.

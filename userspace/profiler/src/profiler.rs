@@ -2,6 +2,7 @@
 
 mod samples;
 mod session;
+mod snapshot;
 mod ticks;
 
 use std::fs::File;
@@ -12,8 +13,10 @@ use std::thread::JoinHandle;
 
 use model::{Metric, ProfileBatch};
 
-use crate::{Config, Error, host};
-use session::{Session, Snapshot};
+use crate::{Config, Error, host, metrics};
+use session::Session;
+pub use snapshot::Progress;
+use snapshot::Snapshot;
 pub use ticks::Ticks;
 
 /// Where profiles go; implemented by whoever wires the stages together.
@@ -57,12 +60,11 @@ impl Profiler {
         Ok(Self { snapshot, stop, thread: Some(thread) })
     }
 
-    /// The profiler's own metrics: as of the last drain when they were read a short while before, else as of the last
-    /// push.
+    /// The profiler's own metrics: as of the last drain when they were read shortly before, else as of the last push.
     pub fn metrics(&self) -> Vec<Metric> {
         let mut snapshot = self.locked();
-        snapshot.metrics_read = true;
-        snapshot.metrics.clone()
+        snapshot.read = true;
+        snapshot.figures.as_deref().map(metrics::collect).unwrap_or_default()
     }
 
     /// What is wrong, if anything.
@@ -76,9 +78,16 @@ impl Profiler {
         self.locked().problem.clone().map_or(Ok(()), Err)
     }
 
-    /// Where the ticks went since the start, as of the last drain.
+    /// Where the ticks went since the start; as fresh as [`Self::metrics`].
     pub fn ticks(&self) -> Ticks {
-        self.locked().ticks.clone()
+        let mut snapshot = self.locked();
+        snapshot.read = true;
+        snapshot.ticks.clone()
+    }
+
+    /// What must grow while the profiler works, as of the last drain.
+    pub fn progress(&self) -> Progress {
+        self.locked().progress
     }
 
     /// Stops sampling, pushes the last interval and returns the final account.

@@ -40,7 +40,7 @@ impl Format {
     /// A flame graph of a profile without samples.
     pub(crate) fn render(self, profile: &Profile) -> anyhow::Result<Vec<u8>> {
         match self {
-            Self::Pprof => crate::profiles::gzip(profile).context("compress the profile"),
+            Self::Pprof => crate::gzip::Gzip::default().encode(profile).context("compress the profile"),
             Self::Folded => {
                 let mut text = Vec::new();
                 for (stack, count) in folded(profile) {

@@ -1,8 +1,10 @@
 //! The lives of processes and what they mapped, as the kernel's records tell. A life begins with a fork and has a
 //! generation of mappings for each program that it runs.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
+
+use foldhash::{HashMap, HashSet};
 
 use super::area::Area;
 use super::image::ImageKey;

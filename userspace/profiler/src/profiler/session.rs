@@ -1,16 +1,16 @@
 //! The profiler's thread: wait for new stacks, switch and drain the counts, push.
 
-use std::collections::{HashMap, HashSet};
 use std::os::fd::RawFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use abi::{COUNTER_COUNT, Counter, EXECUTABLE_EVICTED, End, StackKey};
-use model::Metric;
+use abi::{EXECUTABLE_EVICTED, End, StackKey};
+use foldhash::HashSet;
 use symbolizer::Symbolizer;
 
 use super::Output;
-use super::ticks::{Delivered, Ticks};
+use super::snapshot::Snapshot;
+use super::ticks::Delivered;
 use crate::clock::Clock;
 use crate::frame::Frames;
 use crate::interval::{Cgroups, Interval, Sources};
@@ -21,7 +21,7 @@ use crate::recorder::{Recorder, monotonic_ns};
 use crate::sampler::Sampler;
 use crate::stack::Stacks;
 use crate::unwinding::Tables;
-use crate::{Config, Error, metrics};
+use crate::{Config, Error};
 
 /// A program that looked at the old map before the switch has ended after this time.
 const SWITCH_WAIT: Duration = Duration::from_millis(20);
@@ -45,33 +45,16 @@ const RESOLVE_STEP: Duration = Duration::from_millis(20);
 /// An image without stacks is let go after this time.
 const IMAGE_IDLE: Duration = Duration::from_secs(120);
 /// A profiler that should see samples and sees none for this long is unhealthy.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
-
-/// What others may know of the running profiler.
-#[derive(Debug, Default)]
-pub(super) struct Snapshot {
-    pub(super) ticks: Ticks,
-    /// Of the last drain while somebody reads them, else of the last push.
-    pub(super) metrics: Vec<Metric>,
-    /// They were read since they were made.
-    pub(super) metrics_read: bool,
-    pub(super) problem: Option<String>,
-}
-
-impl Snapshot {
-    fn are_metrics_wanted(&self) -> bool {
-        self.metrics_read || self.metrics.is_empty()
-    }
-}
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// All state of the thread.
 pub(super) struct Session {
     config: Config,
     pub(super) output: Box<dyn Output>,
-    snapshot: Arc<Mutex<Snapshot>>,
+    pub(super) snapshot: Arc<Mutex<Snapshot>>,
     pub(super) sampler: Sampler,
     online: Online,
-    clock: Clock,
+    pub(super) clock: Clock,
     pub(super) recorder: Recorder,
     pub(super) processes: Processes,
     pub(super) tables: Tables,
@@ -80,14 +63,14 @@ pub(super) struct Session {
     pub(super) stacks: Stacks,
     pub(super) cgroups: Cgroups,
     pub(super) interval: Interval,
-    delivered: Delivered,
+    pub(super) delivered: Delivered,
     /// When the reads of records so far would have been due, one each [`RECORDS_PAUSE`].
     pub(super) records_due: Instant,
     /// Samples of finished intervals whose user stack is not complete, by reason.
-    incomplete: HashMap<End, u64>,
+    pub(super) incomplete: [u64; End::ALL.len()],
     pub(super) undecodable: u64,
     pub(super) last_sample: Instant,
-    problem: Option<String>,
+    pub(super) problem: Option<String>,
 }
 
 impl Session {
@@ -132,7 +115,7 @@ impl Session {
             interval: Interval::start(),
             delivered: Delivered::default(),
             records_due: Instant::now(),
-            incomplete: HashMap::new(),
+            incomplete: [0; End::ALL.len()],
             undecodable: 0,
             last_sample: Instant::now(),
             problem: None,
@@ -276,9 +259,7 @@ impl Session {
         let (batch, left_out) = self.interval.batch(&self.sources());
         self.delivered.filtered += left_out.filtered;
         self.delivered.without_stack += left_out.unknown;
-        for (reason, count) in self.interval.incomplete(&self.stacks) {
-            *self.incomplete.entry(reason).or_default() += count;
-        }
+        self.interval.add_incomplete(&self.stacks, &mut self.incomplete);
         let samples: u64 = batch.profiles.iter().map(|profile| profile.samples).sum();
         let taken = self.output.push(batch).min(samples);
         self.delivered.samples += taken;
@@ -346,51 +327,6 @@ impl Session {
             tracing::error!("{problem}");
         }
         self.problem = problem;
-    }
-
-    /// Tells others how it stands; metrics only when `all` is to be told or somebody has read the last ones.
-    fn publish(&mut self, all: bool) {
-        self.delivered.pending = self.interval.samples() + self.raw.len() as u64;
-        let counters = self.sampler.counters();
-        let ticks =
-            Ticks::account(self.clock.ticks_counted(), self.clock.ticks_idle(), &counters, self.delivered);
-        let silent = self.last_sample.elapsed() > SILENCE_MAX && counters[Counter::Ran as usize] > 0;
-        let all = all || self.locked().are_metrics_wanted();
-        let metrics = all.then(|| self.metrics(&counters, &ticks));
-        let symbolizer_ended = !self.frames.symbolizer().is_alive();
-        let problem = self.problem.clone().or_else(|| {
-            symbolizer_ended.then(|| "the symbolizer's thread has ended: new frames get no names".to_owned())
-        });
-        let problem = problem.or_else(|| {
-            silent.then(|| format!("no sample in {} s although the clock ticks", SILENCE_MAX.as_secs()))
-        });
-        let mut snapshot = self.locked();
-        (snapshot.ticks, snapshot.problem) = (ticks, problem);
-        if let Some(metrics) = metrics {
-            (snapshot.metrics, snapshot.metrics_read) = (metrics, false);
-        }
-    }
-
-    fn metrics(&self, counters: &[u64; COUNTER_COUNT as usize], ticks: &Ticks) -> Vec<Metric> {
-        metrics::collect(&metrics::State {
-            counters,
-            ticks,
-            cpus: self.clock.cpus(),
-            processes: &self.processes,
-            frames: &self.frames,
-            stacks: &self.stacks,
-            cgroups: &self.cgroups,
-            recorder: &self.recorder,
-            tables: &self.tables.metrics(),
-            raw: &self.raw,
-            incomplete: &self.incomplete,
-            undecodable: self.undecodable,
-            map_bytes: &self.sampler.map_bytes(),
-        })
-    }
-
-    fn locked(&self) -> MutexGuard<'_, Snapshot> {
-        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -176,8 +176,7 @@ impl Bench {
         let mut chunk = memory.add_chunk(0).unwrap();
         write_table(&mut chunk);
         let mut online = Online::open().unwrap();
-        let clock =
-            Clock::start(config.rate_hz, sampler.program().unwrap(), online.cpus().unwrap()).unwrap();
+        let clock = Clock::start(config.rate_hz, sampler.program().unwrap(), online.cpus().unwrap()).unwrap();
         Some(Self { sampler, memory, chunk, clock, program })
     }
 
