@@ -19,10 +19,12 @@ use tests::recording::Recording;
 use tests::skip::skip;
 use tests::verdict::{Account, Libraries};
 
+use crate::summary::Summary;
+
 /// So that each program needs seconds, and not a minute, to be sampled often enough.
 pub(crate) const RATE_HZ: u32 = 997;
 /// What each program spends in its three works; at this rate more than [`super::accuracy::SAMPLES_MIN`] samples.
-const WORK_MS: u64 = 6_900;
+const WORK_MS: u64 = 7_200;
 /// Programs that run at a time.
 const LANES: usize = 2;
 /// For one program, on a machine that others use too.
@@ -47,16 +49,25 @@ pub(crate) struct Measured {
     astray: u64,
 }
 
-/// All programs in one profile, taken once for every test that asks.
-pub(crate) fn measured() -> Result<&'static [Measured]> {
-    static MEASURED: OnceLock<Result<Vec<Measured>, String>> = OnceLock::new();
+/// All programs, in one profile.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) programs: Vec<Measured>,
+    /// Ticks that the clock counted and the CPUs did not take, by the profiler's account: a machine that is not given
+    /// its CPUs misses them while the clocks of its threads run on.
+    pub(crate) ticks_missed: u64,
+}
+
+/// Taken once for every test that asks.
+pub(crate) fn measured() -> Result<&'static Run> {
+    static MEASURED: OnceLock<Result<Run, String>> = OnceLock::new();
     match MEASURED.get_or_init(|| measure().map_err(|error| format!("{error:#}"))) {
         Ok(measured) => Ok(measured),
         Err(text) => Err(anyhow!("{text}")),
     }
 }
 
-fn measure() -> Result<Vec<Measured>> {
+fn measure() -> Result<Run> {
     let container = Container::create('c')?;
     let build = |it: &Declaration| it.build().with_context(|| it.name);
     let can_run = |it: &&Declaration| match lacks(it, container.is_some()) {
@@ -71,13 +82,13 @@ fn measure() -> Result<Vec<Measured>> {
     let ran = run(&built, container.as_ref());
     let (profile, account) = recording.stop()?;
     let mut libraries = Libraries::default();
-    let measured: Vec<Measured> = built
+    let programs: Vec<Measured> = built
         .iter()
         .zip(ran?)
         .map(|(built, ran)| hold(built, &ran, &profile, container.as_ref(), &mut libraries))
         .collect();
-    print(&format!("at {RATE_HZ} Hz: {account}{}", table(&measured)));
-    Ok(measured)
+    print(&format!("at {RATE_HZ} Hz: {account}{}", table(&programs)));
+    Ok(Run { programs, ticks_missed: Summary::parse(&account)?.lost_for("ticks_missed") })
 }
 
 /// What keeps a program from running here.
@@ -222,9 +233,8 @@ fn table(measured: &[Measured]) -> String {
 
 #[test]
 fn every_program_is_unwound_to_its_root_through_legal_chains_and_without_a_wrong_name() -> Result<()> {
-    let measured = measured()?;
     let mut problems = String::new();
-    for Measured { name, account, is_named, astray, .. } in measured {
+    for Measured { name, account, is_named, astray, .. } in &measured()?.programs {
         let (complete, legal) = (account.percent(account.complete), account.percent(account.legal));
         let mut problem = |text: String| problems.push_str(&format!("{name}: {text}\n"));
         if complete < COMPLETE_MIN_PERCENT {
