@@ -74,6 +74,7 @@ fn ticks(ticks: &Ticks) -> Vec<Metric> {
 fn tables(state: &State<'_>) -> Vec<Metric> {
     let gauge = |name, help, value: usize| Metric::gauge(name, help, value as f64);
     let processes = state.processes;
+    let (files_evicted, looks_left_out) = processes.unopened_dropped();
     vec![
         gauge("kovar_profiler_cpus", "CPUs that are sampled.", state.cpus),
         gauge("kovar_profiler_stacks", "Distinct stacks known.", state.stacks.len()),
@@ -101,6 +102,21 @@ fn tables(state: &State<'_>) -> Vec<Metric> {
             "kovar_profiler_executables_unreadable_total",
             "Mapped files that could not be opened.",
             processes.binaries().unreadable,
+        ),
+        Metric::counter(
+            "kovar_profiler_executables_found_through_cgroup_total",
+            "Files of dead processes that were opened through another process of their cgroup.",
+            processes.binaries().found_through_mates,
+        ),
+        Metric::counter(
+            "kovar_profiler_executables_unopened_evicted_total",
+            "Files that are not looked for any more because too many could not be opened.",
+            files_evicted,
+        ),
+        Metric::counter(
+            "kovar_profiler_executables_looks_left_out_total",
+            "Times such a file was not looked for because too many were within a second.",
+            looks_left_out,
         ),
         Metric::counter(
             "kovar_profiler_events_undecodable_total",

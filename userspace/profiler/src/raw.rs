@@ -4,10 +4,11 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use abi::{EXECUTABLE_PENDING, End, Mapping, RAW_STACK_BYTES_MAX, USER_FRAMES_MAX};
+use abi::{EXECUTABLE_PENDING, End, MAPPING_OPAQUE, Mapping, RAW_STACK_BYTES_MAX, USER_FRAMES_MAX};
 use unwind::{Found, Space};
 
 use crate::event::Raw;
+use crate::interval::Cgroups;
 use crate::process::{ImageKey, Knowledge, Processes};
 use crate::unwinding::Tables;
 
@@ -50,6 +51,14 @@ struct Waiting {
     stale: bool,
 }
 
+/// A sample's user frames, as far as they are to be had now.
+struct Walked {
+    user: Vec<u64>,
+    end: End,
+    /// The executable without a table that the walk met.
+    pending: Option<u32>,
+}
+
 /// The address space of a copied stack.
 struct Copied<'a> {
     raw: &'a Raw,
@@ -60,6 +69,8 @@ struct Copied<'a> {
     sp: u64,
     /// The executable without a table that the walk met.
     pending: Option<u32>,
+    /// Whether it met a mapping that shows nothing.
+    met_opaque: bool,
 }
 
 impl RawSamples {
@@ -90,6 +101,7 @@ impl RawSamples {
         &mut self,
         processes: &mut Processes,
         tables: &mut Tables,
+        cgroups: &Cgroups,
         all: bool,
         mut done: impl FnMut(Completed),
     ) {
@@ -97,7 +109,7 @@ impl RawSamples {
         let mut waited = std::mem::take(&mut self.waiting);
         while let Some(waiting) = waited.pop_front() {
             let crowded = waited.len() + self.waiting.len() >= WAITING_MAX || self.bytes > WAITING_BYTES_MAX;
-            match advance(waiting, processes, tables, now, all || crowded) {
+            match advance(waiting, (processes, tables, cgroups), now, all || crowded) {
                 Ok(completed) => {
                     self.crowded_out += u64::from(crowded && !all && completed.end.may_complete());
                     self.bytes -= completed.raw.memory.len();
@@ -113,8 +125,7 @@ impl RawSamples {
 /// The sample's frames, or the sample again when waiting may give more.
 fn advance(
     mut waiting: Waiting,
-    processes: &mut Processes,
-    tables: &mut Tables,
+    (processes, tables, cgroups): (&mut Processes, &mut Tables, &Cgroups),
     now: Instant,
     give_up: bool,
 ) -> Result<Completed, Waiting> {
@@ -139,7 +150,7 @@ fn advance(
         }
         return Err(waiting);
     }
-    let (user, end, pending) = walk(&waiting.raw, key, processes, tables);
+    let Walked { user, end, pending } = walk(&waiting.raw, processes, tables, cgroups);
     match end {
         End::TablePending if tables_may_come => {
             waiting.slot = pending.unwrap_or_default();
@@ -153,7 +164,7 @@ fn advance(
             if mappings_may_come && processes.knowledge(&key, waiting.raw.time_ns) == Knowledge::MayCome {
                 return Err(waiting);
             }
-            let (user, end, _) = walk(&waiting.raw, key, processes, tables);
+            let Walked { user, end, .. } = walk(&waiting.raw, processes, tables, cgroups);
             return Ok(Completed { raw: waiting.raw, user, end });
         }
         _ => {}
@@ -163,19 +174,25 @@ fn advance(
     Ok(Completed { raw: waiting.raw, user, end })
 }
 
-fn walk(
-    raw: &Raw,
-    key: ImageKey,
-    processes: &Processes,
-    tables: &mut Tables,
-) -> (Vec<u64>, End, Option<u32>) {
+/// Files that could not be opened are looked for once the walk has met one of them.
+fn walk(raw: &Raw, processes: &mut Processes, tables: &mut Tables, cgroups: &Cgroups) -> Walked {
+    let (key, cgroup_id) = (raw.stack.image_key(), raw.stack.cgroup_id);
+    let (walked, met_opaque) = walk_once(raw, key, processes, tables);
+    if met_opaque && processes.find_unopened(&key, cgroup_id, || cgroups.mates(cgroup_id)) {
+        return walk_once(raw, key, processes, tables).0;
+    }
+    walked
+}
+
+/// Gives also whether it met a mapping that shows nothing.
+fn walk_once(raw: &Raw, key: ImageKey, processes: &Processes, tables: &mut Tables) -> (Walked, bool) {
     let sp = raw.registers.general[<unwind::Native as unwind::Arch>::SP];
-    let mut space = Copied { raw, key, processes, tables, sp, pending: None };
+    let mut space = Copied { raw, key, processes, tables, sp, pending: None, met_opaque: false };
     let mut user = Vec::new();
     let end = unwind::unwind::<unwind::Native, _>(raw.registers, &mut space, USER_FRAMES_MAX, |frame| {
         user.push(frame);
     });
-    (user, end, space.pending)
+    (Walked { user, end, pending: space.pending }, space.met_opaque)
 }
 
 impl Space for Copied<'_> {
@@ -195,7 +212,9 @@ impl Space for Copied<'_> {
     }
 
     fn mapping(&mut self, address: u64) -> Option<Mapping> {
-        self.processes.mapping_at(&self.key, self.raw.time_ns, address)
+        let mapping = self.processes.mapping_at(&self.key, self.raw.time_ns, address)?;
+        self.met_opaque |= mapping.kind == MAPPING_OPAQUE;
+        Some(mapping)
     }
 
     fn rule(&mut self, executable: u32, file_offset: u32) -> Found {
