@@ -8,6 +8,7 @@ mod live;
 mod mappings;
 mod namespaces;
 mod privileges;
+mod probes;
 mod processes;
 mod profiling;
 mod split;

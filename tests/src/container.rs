@@ -43,6 +43,11 @@ impl Container {
         &self.id
     }
 
+    /// Its cgroup's directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Moves a process into it.
     ///
     /// # Errors

@@ -57,8 +57,9 @@ impl Gzip {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::io::Write;
 
+    use flate2::write::GzDecoder;
     use model::pprof::Profile;
 
     use super::*;
@@ -73,9 +74,9 @@ mod tests {
         let mut gzip = Gzip::default();
         for names in [200_000, 1, 0, 500] {
             let encoded = gzip.encode(&profile(names)).unwrap();
-            let mut bytes = Vec::new();
-            flate2::read::GzDecoder::new(encoded.as_slice()).read_to_end(&mut bytes).unwrap();
-            assert_eq!(Profile::decode(bytes.as_slice()).unwrap(), profile(names));
+            let mut decoder = GzDecoder::new(Vec::new());
+            decoder.write_all(&encoded).unwrap();
+            assert_eq!(Profile::decode(decoder.finish().unwrap().as_slice()).unwrap(), profile(names));
             assert!(gzip.plain.capacity() <= KEPT_BYTES_MAX && gzip.compressed.capacity() <= KEPT_BYTES_MAX);
         }
     }

@@ -59,6 +59,8 @@ pub(crate) struct Binaries {
     pub(crate) evicted: u64,
     /// Files that could not be opened or are none.
     pub(crate) unreadable: u64,
+    /// Files that were opened through a process of the same cgroup.
+    pub(crate) found_through_mates: u64,
     /// Files that got no slot because all were taken.
     pub(crate) without_slot: u64,
 }
@@ -142,20 +144,39 @@ impl Binaries {
         if let Some(binary) = self.held(source.inode, source.path) {
             return Some(binary);
         }
-        let key = (source.inode, source.path.to_owned());
-        let opened = open::open_mapped(source).and_then(|file| FileId::of(&file).map(|id| (file, id)));
-        let Ok((file, file_id)) = opened else {
+        let Ok(file) = open::open_mapped(source) else {
+            self.unreadable += 1;
+            return None;
+        };
+        self.hold(file, source.inode, source.path)
+    }
+
+    /// A file that could not be opened through its process, through others of its cgroup.
+    pub(crate) fn open_through_mates(
+        &mut self,
+        inode: FileKey,
+        path: &str,
+        mates: &[u32],
+    ) -> Option<Arc<Binary>> {
+        let file = open::open_in_roots(mates, path, inode)?.ok()?;
+        let binary = self.hold(file, inode, path)?;
+        self.found_through_mates += 1;
+        Some(binary)
+    }
+
+    fn hold(&mut self, file: File, inode: FileKey, path: &str) -> Option<Arc<Binary>> {
+        let Ok(file_id) = FileId::of(&file) else {
             self.unreadable += 1;
             return None;
         };
         let (binary, file) = match self.by_file.get(&file_id) {
             Some(known) if known.open_file().is_some() => (Arc::clone(known), Some(file)),
-            _ => self.add(file, source.path)?,
+            _ => self.add(file, path)?,
         };
         self.make_room();
         self.by_file.insert(file_id, Arc::clone(&binary));
         let held = Held { binary: Arc::clone(&binary), _file: file, file_id, used: self.uses };
-        self.by_key.insert(key, held);
+        self.by_key.insert((inode, path.to_owned()), held);
         Some(binary)
     }
 

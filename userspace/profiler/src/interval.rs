@@ -7,6 +7,7 @@ use foldhash::{HashMap, HashMapExt as _};
 use model::{ProcessProfile, ProfileBatch, Resource};
 
 use crate::frame::Frames;
+use crate::mates::Mates;
 use crate::pprof::{Builder, Labels, Span};
 use crate::process::{Image, ImageKey, Processes};
 use crate::stack::Stacks;
@@ -37,6 +38,7 @@ pub(crate) struct LeftOut {
 #[derive(Debug, Default)]
 pub(crate) struct Cgroups {
     paths: HashMap<u64, (String, Option<String>)>,
+    mates: Mates,
     /// Paths that found no room.
     pub(crate) dropped: u64,
 }
@@ -152,6 +154,11 @@ impl Cgroups {
         let container_id = output.container_id(&path);
         tracing::debug!(id, path, container_id, "cgroup seen");
         self.paths.insert(id, (path, container_id));
+    }
+
+    /// Some processes that run in a cgroup now.
+    pub(crate) fn mates(&self, id: u64) -> Vec<u32> {
+        self.paths.get(&id).map_or_else(Vec::new, |(path, _)| self.mates.of(id, path))
     }
 
     /// Once half of the room is used, forgets cgroups that nothing runs in; gives their ids.

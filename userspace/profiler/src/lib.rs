@@ -9,6 +9,7 @@ mod frame;
 pub mod host;
 mod interval;
 pub mod mapping;
+mod mates;
 mod metrics;
 mod online;
 mod pages;

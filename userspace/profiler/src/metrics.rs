@@ -25,6 +25,9 @@ pub(crate) struct Figures {
     pub(crate) executables: usize,
     pub(crate) executables_evicted: u64,
     pub(crate) executables_unreadable: u64,
+    pub(crate) executables_found_through_mates: u64,
+    /// Files, and looks for them.
+    pub(crate) unopened_dropped: (u64, u64),
     pub(crate) maps_read: u64,
     pub(crate) maps_unreadable: u64,
     /// Lives of processes.
@@ -87,6 +90,7 @@ fn ticks(ticks: &Ticks) -> Vec<Metric> {
 
 fn tables(figures: &Figures) -> Vec<Metric> {
     let gauge = |name, help, value: usize| Metric::gauge(name, help, value as f64);
+    let (files_evicted, looks_left_out) = figures.unopened_dropped;
     vec![
         gauge("kovar_profiler_cpus", "CPUs that are sampled.", figures.cpus),
         gauge("kovar_profiler_stacks", "Distinct stacks known.", figures.stacks),
@@ -114,6 +118,21 @@ fn tables(figures: &Figures) -> Vec<Metric> {
             "kovar_profiler_executables_unreadable_total",
             "Mapped files that could not be opened.",
             figures.executables_unreadable,
+        ),
+        Metric::counter(
+            "kovar_profiler_executables_found_through_cgroup_total",
+            "Files of dead processes that were opened through another process of their cgroup.",
+            figures.executables_found_through_mates,
+        ),
+        Metric::counter(
+            "kovar_profiler_executables_unopened_evicted_total",
+            "Files that are not looked for any more because too many could not be opened.",
+            files_evicted,
+        ),
+        Metric::counter(
+            "kovar_profiler_executables_looks_left_out_total",
+            "Times such a file was not looked for because too many were within a second.",
+            looks_left_out,
         ),
         Metric::counter(
             "kovar_profiler_events_undecodable_total",

@@ -16,6 +16,7 @@ use area::{Area, Target};
 use image::Wanted;
 use start_time::started_at;
 use timeline::Timeline;
+use unopened::UnopenedFiles;
 
 mod area;
 mod image;
@@ -25,6 +26,7 @@ mod reading;
 mod start_time;
 mod telling;
 mod timeline;
+mod unopened;
 
 pub(crate) use image::{Image, ImageKey, Seen};
 pub(crate) use layout::Layout;
@@ -54,6 +56,7 @@ pub(crate) struct Processes {
     images: HashMap<ImageKey, Image>,
     timeline: Timeline,
     binaries: Binaries,
+    unopened: UnopenedFiles,
     /// Images that wait for the records up to their first sample.
     waiting: Vec<ImageKey>,
     /// Images whose mappings are to be read again, once it is their time.
@@ -83,6 +86,7 @@ impl Default for Processes {
             images: HashMap::default(),
             timeline: Timeline::default(),
             binaries: Binaries::default(),
+            unopened: UnopenedFiles::default(),
             waiting: Vec::new(),
             rereads: Vec::new(),
             foreseen: HashSet::default(),
@@ -250,7 +254,7 @@ impl Processes {
             Some(Area { target: Target::Anonymous, .. }) => {
                 Place::Jit { image: image.number, pid: image.pid(), address: frame }
             }
-            Some(Area { target: Target::Opaque, .. }) | None => Place::Unknown,
+            Some(Area { target: Target::Unopened(_) | Target::Opaque, .. }) | None => Place::Unknown,
         }
     }
 
@@ -277,6 +281,11 @@ impl Processes {
         (self.timeline.evicted, self.timeline.mappings_dropped)
     }
 
+    /// Files that could not be opened let go at a limit, and looks for them left out at another.
+    pub(crate) fn unopened_dropped(&self) -> (u64, u64) {
+        (self.unopened.evicted, self.unopened.looks_left_out)
+    }
+
     pub(crate) fn binaries(&self) -> &Binaries {
         &self.binaries
     }
@@ -292,7 +301,7 @@ impl Processes {
             if seen.insert(Arc::as_ptr(&generation.mappings)) {
                 used.extend(generation.mappings.targets(now_ns).filter_map(|target| match target {
                     Target::Binary(binary) => Some(binary.id),
-                    Target::Anonymous | Target::Opaque => None,
+                    Target::Anonymous | Target::Unopened(_) | Target::Opaque => None,
                 }));
             }
         }

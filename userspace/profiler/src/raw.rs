@@ -4,17 +4,21 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use abi::{EXECUTABLE_PENDING, End, Mapping, RAW_STACK_BYTES_MAX, USER_FRAMES_MAX};
+use abi::{EXECUTABLE_PENDING, End, MAPPING_OPAQUE, Mapping, RAW_STACK_BYTES_MAX, USER_FRAMES_MAX};
 use unwind::{Found, Space};
 
 use crate::event::Raw;
+use crate::interval::Cgroups;
 use crate::process::{ImageKey, Knowledge, Processes};
 use crate::unwinding::Tables;
 
 /// Samples that may wait.
 const WAITING_MAX: usize = 8192;
-/// Bytes of their stacks.
-const WAITING_BYTES_MAX: usize = 16 << 20;
+/// Bytes of their stacks: of two seconds of whole stacks on all CPUs, within these limits. So long may it take to build
+/// a new process's tables.
+const WAITING_SECONDS: usize = 2;
+const WAITING_BYTES_MIN: usize = 16 << 20;
+const WAITING_BYTES_MAX: usize = 64 << 20;
 /// How long a sample waits for mappings.
 const MAPPINGS_WAIT: Duration = Duration::from_secs(1);
 /// How long a sample waits for tables: a large executable's are built in seconds.
@@ -34,6 +38,7 @@ pub(crate) struct Completed {
 pub(crate) struct RawSamples {
     waiting: VecDeque<Waiting>,
     bytes: usize,
+    bytes_max: usize,
     /// Samples given up early because too many waited.
     pub(crate) crowded_out: u64,
     /// Samples unwound in user space, to the root or not.
@@ -50,6 +55,14 @@ struct Waiting {
     stale: bool,
 }
 
+/// A sample's user frames, as far as they are to be had now.
+struct Walked {
+    user: Vec<u64>,
+    end: End,
+    /// The executable without a table that the walk met.
+    pending: Option<u32>,
+}
+
 /// The address space of a copied stack.
 struct Copied<'a> {
     raw: &'a Raw,
@@ -60,9 +73,17 @@ struct Copied<'a> {
     sp: u64,
     /// The executable without a table that the walk met.
     pending: Option<u32>,
+    /// Whether it met a mapping that shows nothing.
+    met_opaque: bool,
 }
 
 impl RawSamples {
+    /// For so many samples a second on each of so many CPUs.
+    pub(crate) fn new(cpus: usize, rate_hz: u32) -> Self {
+        let bytes = cpus * rate_hz as usize * WAITING_SECONDS * RAW_STACK_BYTES_MAX;
+        Self { bytes_max: bytes.clamp(WAITING_BYTES_MIN, WAITING_BYTES_MAX), ..Self::default() }
+    }
+
     /// Takes a sample in; with too many waiting, the oldest is what is known of it now.
     pub(crate) fn add(&mut self, raw: Box<Raw>, now: Instant) {
         self.bytes += raw.memory.len();
@@ -90,14 +111,15 @@ impl RawSamples {
         &mut self,
         processes: &mut Processes,
         tables: &mut Tables,
+        cgroups: &Cgroups,
         all: bool,
         mut done: impl FnMut(Completed),
     ) {
         let now = Instant::now();
         let mut waited = std::mem::take(&mut self.waiting);
         while let Some(waiting) = waited.pop_front() {
-            let crowded = waited.len() + self.waiting.len() >= WAITING_MAX || self.bytes > WAITING_BYTES_MAX;
-            match advance(waiting, processes, tables, now, all || crowded) {
+            let crowded = waited.len() + self.waiting.len() >= WAITING_MAX || self.bytes > self.bytes_max;
+            match advance(waiting, (processes, tables, cgroups), now, all || crowded) {
                 Ok(completed) => {
                     self.crowded_out += u64::from(crowded && !all && completed.end.may_complete());
                     self.bytes -= completed.raw.memory.len();
@@ -113,8 +135,7 @@ impl RawSamples {
 /// The sample's frames, or the sample again when waiting may give more.
 fn advance(
     mut waiting: Waiting,
-    processes: &mut Processes,
-    tables: &mut Tables,
+    (processes, tables, cgroups): (&mut Processes, &mut Tables, &Cgroups),
     now: Instant,
     give_up: bool,
 ) -> Result<Completed, Waiting> {
@@ -139,7 +160,7 @@ fn advance(
         }
         return Err(waiting);
     }
-    let (user, end, pending) = walk(&waiting.raw, key, processes, tables);
+    let Walked { user, end, pending } = walk(&waiting.raw, processes, tables, cgroups);
     match end {
         End::TablePending if tables_may_come => {
             waiting.slot = pending.unwrap_or_default();
@@ -152,7 +173,7 @@ fn advance(
             // What /proc shows that was not known may want a table that is not built yet. It is not read twice for
             // one sample, so that this ends.
             if processes.resync(&key, waiting.raw.time_ns, end) {
-                return advance(waiting, processes, tables, now, give_up);
+                return advance(waiting, (processes, tables, cgroups), now, give_up);
             }
             if mappings_may_come && processes.knowledge(&key, waiting.raw.time_ns) == Knowledge::MayCome {
                 return Err(waiting);
@@ -165,19 +186,25 @@ fn advance(
     Ok(Completed { raw: waiting.raw, user, end })
 }
 
-fn walk(
-    raw: &Raw,
-    key: ImageKey,
-    processes: &Processes,
-    tables: &mut Tables,
-) -> (Vec<u64>, End, Option<u32>) {
+/// Files that could not be opened are looked for once the walk has met one of them.
+fn walk(raw: &Raw, processes: &mut Processes, tables: &mut Tables, cgroups: &Cgroups) -> Walked {
+    let (key, cgroup_id) = (raw.stack.image_key(), raw.stack.cgroup_id);
+    let (walked, met_opaque) = walk_once(raw, key, processes, tables);
+    if met_opaque && processes.find_unopened(&key, cgroup_id, || cgroups.mates(cgroup_id)) {
+        return walk_once(raw, key, processes, tables).0;
+    }
+    walked
+}
+
+/// Gives also whether it met a mapping that shows nothing.
+fn walk_once(raw: &Raw, key: ImageKey, processes: &Processes, tables: &mut Tables) -> (Walked, bool) {
     let sp = raw.registers.general[<unwind::Native as unwind::Arch>::SP];
-    let mut space = Copied { raw, key, processes, tables, sp, pending: None };
+    let mut space = Copied { raw, key, processes, tables, sp, pending: None, met_opaque: false };
     let mut user = Vec::new();
     let end = unwind::unwind::<unwind::Native, _>(raw.registers, &mut space, USER_FRAMES_MAX, |frame| {
         user.push(frame);
     });
-    (user, end, space.pending)
+    (Walked { user, end, pending: space.pending }, space.met_opaque)
 }
 
 impl Space for Copied<'_> {
@@ -197,7 +224,9 @@ impl Space for Copied<'_> {
     }
 
     fn mapping(&mut self, address: u64) -> Option<Mapping> {
-        self.processes.mapping_at(&self.key, self.raw.time_ns, address)
+        let mapping = self.processes.mapping_at(&self.key, self.raw.time_ns, address)?;
+        self.met_opaque |= mapping.kind == MAPPING_OPAQUE;
+        Some(mapping)
     }
 
     fn rule(&mut self, executable: u32, file_offset: u32) -> Found {

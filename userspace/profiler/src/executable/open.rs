@@ -10,7 +10,7 @@ use crate::mapping::FileKey;
 /// `statfs.f_type` (include/uapi/linux/magic.h).
 const OVERLAYFS_MAGIC: u32 = 0x794c_7630;
 const BTRFS_MAGIC: u32 = 0x9123_683e;
-/// Relatives of a process that has gone whose root is tried.
+/// Processes whose root is tried when the one that maps a file has gone.
 pub(crate) const RELATIVES_MAX: usize = 8;
 
 /// A mapping of a file, and who may show the file.
@@ -36,15 +36,22 @@ pub(super) fn open_mapped(source: &Source<'_>) -> io::Result<File> {
     // Overlay file systems give a file that was copied up another inode than the one that is mapped.
     let is_mapped = |file: &File, metadata: &Metadata| metadata.ino() == inode.inode || is_overlay(file);
     let has_inode = |_: &File, metadata: &Metadata| metadata.ino() == inode.inode;
-    let mut opened = open_regular(&map_file, is_mapped)
-        .or_else(|_| open_regular(&format!("/proc/{pid}/root{path}"), has_inode));
-    for relative in relatives.iter().take(RELATIVES_MAX) {
-        if opened.is_ok() {
+    open_regular(&map_file, is_mapped)
+        .or_else(|_| open_regular(&format!("/proc/{pid}/root{path}"), has_inode))
+        .or_else(|error| open_in_roots(relatives, path, inode).unwrap_or(Err(error)))
+}
+
+/// By path in the roots of processes that probably have that of the one that maps it; `None` without any.
+pub(super) fn open_in_roots(pids: &[u32], path: &str, inode: FileKey) -> Option<io::Result<File>> {
+    let is_it = |file: &File, metadata: &Metadata| {
+        metadata.ino() == inode.inode && (is_on_device(metadata, inode) || is_overlay(file) || is_btrfs(file))
+    };
+    let mut opened = None;
+    for pid in pids.iter().take(RELATIVES_MAX) {
+        if matches!(opened, Some(Ok(_))) {
             break;
         }
-        opened = open_regular(&format!("/proc/{relative}/root{path}"), |file, metadata| {
-            has_inode(file, metadata) && (is_on_device(metadata, inode) || is_overlay(file) || is_btrfs(file))
-        });
+        opened = Some(open_regular(&format!("/proc/{pid}/root{path}"), is_it));
     }
     opened
 }

@@ -150,11 +150,11 @@ fn a_file_that_no_image_maps_is_closed_after_a_while_and_its_slot_let_go() {
     let source = own_source(&mut path);
     let binary = binaries.open(&source).unwrap();
     assert!(binaries.vdso().is_none_or(|vdso| vdso.slot != binary.slot));
-    let used = HashSet::from([binary.id]);
+    let used = HashSet::from_iter([binary.id]);
     assert_eq!(binaries.retain(now + UNUSED_KEPT * 2, &used), []);
-    assert_eq!(binaries.retain(now + UNUSED_KEPT * 2, &HashSet::new()), []);
+    assert_eq!(binaries.retain(now + UNUSED_KEPT * 2, &HashSet::default()), []);
     assert!(binary.open_file().is_some(), "it may be run again in a moment");
-    assert_eq!(binaries.retain(now + UNUSED_KEPT * 3, &HashSet::new()), [binary.slot]);
+    assert_eq!(binaries.retain(now + UNUSED_KEPT * 3, &HashSet::default()), [binary.slot]);
     assert!(binary.open_file().is_none() && binaries.len() == 0);
     assert_eq!(binaries.by_slot(binary.slot).unwrap().id, binary.id, "stacks on their way name it");
     let again = binaries.open(&source).unwrap();

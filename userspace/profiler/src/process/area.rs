@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::unopened::UnopenedId;
 use crate::executable::Binary;
 
 /// What lies there.
@@ -10,7 +11,9 @@ pub(crate) enum Target {
     Binary(Arc<Binary>),
     /// Code made at run time.
     Anonymous,
-    /// A file that could not be opened.
+    /// A file that could not be opened, and may be found later.
+    Unopened(UnopenedId),
+    /// Nothing that has names.
     Opaque,
 }
 
@@ -18,6 +21,7 @@ impl Target {
     fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Binary(one), Self::Binary(other)) => one.id == other.id,
+            (Self::Unopened(one), Self::Unopened(other)) => one == other,
             (Self::Anonymous, Self::Anonymous) | (Self::Opaque, Self::Opaque) => true,
             _ => false,
         }
@@ -50,9 +54,20 @@ impl Area {
 
     /// Whether an address shows the same in both.
     pub(super) fn agrees(&self, other: &Self) -> bool {
-        let aligned = !matches!(self.target, Target::Binary(_))
+        let aligned = !matches!(self.target, Target::Binary(_) | Target::Unopened(_))
             || self.file_offset.wrapping_sub(self.start) == other.file_offset.wrapping_sub(other.start);
         self.target.is(&other.target) && self.counted == other.counted && aligned
+    }
+
+    /// The loader maps a library's whole length at first and the other segments over it, which is told only of
+    /// executable ones (elf/dl-map-segments.h of glibc, fs/binfmt_elf.c).
+    pub(super) fn cut_at_segment_end(&mut self, page_bytes: u64) {
+        if let Target::Binary(binary) = &self.target
+            && let Some(segment_end) = binary.segment_end(self.file_offset, page_bytes)
+        {
+            let bytes = segment_end.saturating_sub(self.file_offset);
+            self.end = self.end.min(self.start.saturating_add(bytes));
+        }
     }
 
     pub(super) fn holds(&self, address: u64) -> bool {

@@ -64,7 +64,7 @@ pub(super) fn mapping(area: &Area) -> Mapping {
             }
         }
         Target::Anonymous => Mapping { kind: MAPPING_ANONYMOUS, ..opaque },
-        Target::Opaque => opaque,
+        Target::Unopened(_) | Target::Opaque => opaque,
     }
 }
 

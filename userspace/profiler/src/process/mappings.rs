@@ -1,6 +1,10 @@
 //! The executable mappings of one image over time: each address has what it showed at a sample's moment.
 
+use std::sync::Arc;
+
 use super::area::{Area, Target};
+use super::unopened::UnopenedId;
+use crate::executable::Binary;
 use crate::mapping::MAPPINGS_MAX;
 
 /// Ranges kept that are not there any more.
@@ -48,6 +52,26 @@ impl Mappings {
     pub(super) fn targets(&self, now_ns: u64) -> impl Iterator<Item = &Target> {
         let past = self.past.iter().filter(move |area| area.to_ns.saturating_add(PAST_KEPT_NS) > now_ns);
         self.current.iter().chain(past).map(|area| &area.target)
+    }
+
+    /// Files of theirs that could not be opened; one may come more than once.
+    pub(super) fn unopened(&self) -> impl Iterator<Item = UnopenedId> {
+        self.current.iter().chain(&self.past).filter_map(|area| match area.target {
+            Target::Unopened(id) => Some(id),
+            _ => None,
+        })
+    }
+
+    /// Puts a file in the place of itself as one that could not be opened, as long as it was there.
+    pub(super) fn show(&mut self, id: UnopenedId, binary: &Arc<Binary>, page_bytes: u64) {
+        let is_it = |area: &Area| matches!(area.target, Target::Unopened(unopened) if unopened == id);
+        for areas in [&mut self.current, &mut self.past] {
+            for area in areas.iter_mut().filter(|area| is_it(area)) {
+                area.target = Target::Binary(Arc::clone(binary));
+                area.cut_at_segment_end(page_bytes);
+            }
+            areas.retain(|area| area.start < area.end);
+        }
     }
 
     /// What an address shows at a moment.

@@ -38,13 +38,7 @@ impl Processes {
         let backing = Backing::of(path, mapped.inode.unwrap_or_default());
         let mapping = mapping::Mapping { start, end, file_offset, writable, backing };
         let mut area = self.area(pid, mapping, time_ns);
-        // The loader maps a library's whole length at first and the other segments over it, which is told
-        // only of executable ones (elf/dl-map-segments.h of glibc, fs/binfmt_elf.c).
-        if let Target::Binary(binary) = &area.target
-            && let Some(segment_end) = binary.segment_end(file_offset, self.page_bytes)
-        {
-            area.end = area.end.min(area.start.saturating_add(segment_end.saturating_sub(file_offset)));
-        }
+        area.cut_at_segment_end(self.page_bytes);
         if area.start < area.end {
             self.timeline.map(pid, area);
         }
@@ -57,7 +51,8 @@ impl Processes {
                 match self.binaries.held(*inode, path).or_else(|| self.open(pid, &mapping, path, *inode)) {
                     Some(binary) if binary.has_code() || !path.starts_with(MEMFD) => Target::Binary(binary),
                     _ if path.starts_with(MEMFD) => Target::Anonymous,
-                    Some(_) | None => Target::Opaque,
+                    Some(_) => Target::Opaque,
+                    None => Target::Unopened(self.unopened.keep(*inode, path)),
                 }
             }
             Backing::Vdso if end <= COMPAT_END => Target::Opaque,

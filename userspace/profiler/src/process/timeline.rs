@@ -175,6 +175,13 @@ impl Timeline {
         changed
     }
 
+    /// More is known of what a generation's mappings show.
+    pub(super) fn show(&mut self, id: GenerationId, change: impl FnOnce(&mut Mappings)) {
+        if self.change(id, change).is_some() {
+            self.changed.extend(self.get(id).and_then(|generation| generation.image));
+        }
+    }
+
     /// Whether /proc shows this generation: it is what its process runs now.
     pub(super) fn is_running(&self, id: GenerationId) -> bool {
         self.get(id).is_some_and(|generation| {

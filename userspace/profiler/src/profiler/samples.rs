@@ -62,9 +62,9 @@ impl Session {
 
     /// Unwinds raw samples whose mappings and tables are there; with `all`, also the others as far as it goes.
     pub(super) fn complete_raw(&mut self, all: bool) {
-        let Self { raw, processes, tables, .. } = self;
+        let Self { raw, processes, tables, cgroups, .. } = self;
         let mut completed = Vec::new();
-        raw.complete(processes, tables, all, |sample| completed.push(sample));
+        raw.complete(processes, tables, cgroups, all, |sample| completed.push(sample));
         for Completed { raw, user, end } in completed {
             let Stack { key, cgroup_id, kernel, .. } = &raw.stack;
             let image = raw.stack.image_key();

@@ -98,6 +98,7 @@ impl Session {
             );
         }
         let clock = Clock::start(config.rate_hz, sampler.program()?, online.cpus()?)?;
+        let raw = RawSamples::new(clock.cpus(), config.rate_hz);
         Ok(Self {
             config,
             output,
@@ -108,7 +109,7 @@ impl Session {
             recorder,
             processes: Processes::default(),
             tables,
-            raw: RawSamples::default(),
+            raw,
             frames: Frames::new(symbolizer),
             stacks: Stacks::default(),
             cgroups: Cgroups::default(),

@@ -63,6 +63,8 @@ impl Session {
             executables: binaries.len(),
             executables_evicted: binaries.evicted,
             executables_unreadable: binaries.unreadable,
+            executables_found_through_mates: binaries.found_through_mates,
+            unopened_dropped: processes.unopened_dropped(),
             maps_read: processes.maps_read,
             maps_unreadable: processes.maps_unreadable,
             followed: processes.followed(),
