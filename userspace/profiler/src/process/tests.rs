@@ -6,8 +6,7 @@ use abi::{EXEC_PAGES_UNCHECKED, MAPPING_ANONYMOUS, MAPPING_FILE, MAPPING_OPAQUE}
 
 use super::*;
 use crate::mapping::{self, Backing, FileKey};
-use crate::online::Online;
-use crate::{recorder::Recorder, records::Mapped};
+use crate::{online::Online, recorder::Recorder, records::Mapped};
 
 const FREE_ADDRESS: u64 = 0x1000_0000_0000;
 
