@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use abi::{EXECUTABLE_PENDING, End, MAPPING_OPAQUE, Mapping, RAW_STACK_BYTES_MAX, USER_FRAMES_MAX};
+use foldhash::HashMap;
 use unwind::{Found, Space};
 
 use crate::event::Raw;
@@ -106,7 +107,8 @@ impl RawSamples {
         self.waiting.len()
     }
 
-    /// Unwinds what can be unwound now. With `all`, nothing waits any longer.
+    /// Unwinds what can be unwound now. With `all`, nothing waits any longer. With too many waiting, those are given up
+    /// first that wait for the table for which most memory waits: what waits for a small one has it soon.
     pub(crate) fn complete(
         &mut self,
         processes: &mut Processes,
@@ -116,20 +118,56 @@ impl RawSamples {
         mut done: impl FnMut(Completed),
     ) {
         let now = Instant::now();
-        let mut waited = std::mem::take(&mut self.waiting);
-        while let Some(waiting) = waited.pop_front() {
-            let crowded = waited.len() + self.waiting.len() >= WAITING_MAX || self.bytes > self.bytes_max;
-            match advance(waiting, (processes, tables, cgroups), now, all || crowded) {
-                Ok(completed) => {
-                    self.crowded_out += u64::from(crowded && !all && completed.end.may_complete());
-                    self.bytes -= completed.raw.memory.len();
-                    self.completed += 1;
-                    done(completed);
-                }
-                Err(waiting) => self.waiting.push_back(waiting),
+        let mut turn = |raw: &mut Self, waiting: Waiting, crowded: bool| match advance(
+            waiting,
+            (&mut *processes, &mut *tables, cgroups),
+            now,
+            all || crowded,
+        ) {
+            Ok(completed) => {
+                raw.crowded_out += u64::from(crowded && !all && completed.end.may_complete());
+                raw.bytes -= completed.raw.memory.len();
+                raw.completed += 1;
+                done(completed);
             }
+            Err(waiting) => raw.waiting.push_back(waiting),
+        };
+        let most = if self.is_crowded() {
+            slot_of_most(self.waiting.iter().map(Waiting::slot_and_bytes))
+        } else {
+            None
+        };
+        for _ in 0..self.waiting.len() {
+            let crowded = self.is_crowded();
+            let Some(waiting) = self.waiting.pop_front() else { break };
+            let crowded = crowded && most == Some(waiting.slot);
+            turn(self, waiting, crowded);
+        }
+        while self.is_crowded()
+            && let Some(waiting) = self.waiting.pop_front()
+        {
+            turn(self, waiting, true);
         }
     }
+
+    fn is_crowded(&self) -> bool {
+        self.waiting.len() > WAITING_MAX || self.bytes > self.bytes_max
+    }
+}
+
+impl Waiting {
+    fn slot_and_bytes(&self) -> (u32, usize) {
+        (self.slot, self.raw.memory.len())
+    }
+}
+
+/// The slot with most bytes.
+fn slot_of_most(waiting: impl Iterator<Item = (u32, usize)>) -> Option<u32> {
+    let mut of_slots: HashMap<u32, usize> = HashMap::default();
+    for (slot, bytes) in waiting {
+        *of_slots.entry(slot).or_default() += bytes;
+    }
+    of_slots.into_iter().max_by_key(|(_, bytes)| *bytes).map(|(slot, _)| slot)
 }
 
 /// The sample's frames, or the sample again when waiting may give more.
@@ -236,5 +274,23 @@ impl Space for Copied<'_> {
             _ => self.tables.used(executable),
         }
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_are_given_up_first_whose_table_keeps_most_memory_waiting() {
+        assert_eq!(slot_of_most([(1, 10), (7, 20), (1, 15), (0, 1)].into_iter()), Some(1));
+        assert_eq!(slot_of_most(std::iter::empty()), None);
+    }
+
+    #[test]
+    fn the_memory_of_waiting_samples_grows_with_their_rate_within_limits() {
+        assert_eq!(RawSamples::new(1, 97).bytes_max, WAITING_BYTES_MIN);
+        assert!(RawSamples::new(8, 97).bytes_max > WAITING_BYTES_MIN);
+        assert_eq!(RawSamples::new(256, 1000).bytes_max, WAITING_BYTES_MAX);
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use abi::{COUNTER_COUNT, Program, Settings, StackKey};
+use abi::{COUNTER_COUNT, Program, RAW_STACK_BYTES_MAX, RawEvent, Settings, StackKey};
 use aya::maps::{HashMap, MapData, ProgramArray, RingBuf};
 use aya::programs::{PerfEvent, ProgramFd};
 use aya::{Ebpf, EbpfLoader};
@@ -33,8 +33,8 @@ const COUNTS_ENTRIES_MAX: u32 = 131_072;
 /// Stacks known to be sent, by entries of a count map; a busy machine's stacks of some minutes.
 const STACKS_SENT_PER_COUNT: u32 = 4;
 const STACKS_SENT_ENTRIES_MIN: u32 = 16_384;
-/// Ten raw samples of each CPU, which come while a process's tables are built.
-const RING_BYTES_PER_CPU: u32 = 256 << 10;
+/// Room for raw samples of all CPUs, which come while a process's tables are built: of a tenth of a second.
+const RING_MS: u64 = 100;
 const RING_BYTES_MIN: u32 = 2 << 20;
 const RING_BYTES_MAX: u32 = 32 << 20;
 /// The program that the clock enters.
@@ -79,8 +79,7 @@ impl Sampler {
             .next_power_of_two()
             .clamp(COUNTS_ENTRIES_MIN, COUNTS_ENTRIES_MAX);
         let stacks_sent_entries = (counts_entries * STACKS_SENT_PER_COUNT).max(STACKS_SENT_ENTRIES_MIN);
-        let ring_bytes =
-            (cpus * RING_BYTES_PER_CPU).next_power_of_two().clamp(RING_BYTES_MIN, RING_BYTES_MAX);
+        let ring_bytes = ring_bytes(cpus, config.rate_hz);
         let settings = settings(config, unwind, &facts, ring_bytes);
         host::raise_memlock_limit();
         let mut loader = EbpfLoader::new();
@@ -171,6 +170,13 @@ impl Sampler {
     pub(crate) fn counters(&mut self) -> [u64; COUNTER_COUNT as usize] {
         self.counters.read()
     }
+}
+
+/// A power of two, as a ring buffer's size must be.
+fn ring_bytes(cpus: u32, rate_hz: u32) -> u32 {
+    let raw_bytes = (size_of::<RawEvent>() + RAW_STACK_BYTES_MAX) as u64;
+    let bytes = u64::from(cpus) * u64::from(rate_hz) * raw_bytes * RING_MS / 1000;
+    bytes.next_power_of_two().clamp(RING_BYTES_MIN.into(), RING_BYTES_MAX.into()) as u32
 }
 
 fn settings(config: &Config, unwind: bool, facts: &btf::Facts, ring_bytes: u32) -> Settings {
