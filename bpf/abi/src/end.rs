@@ -64,6 +64,8 @@ ends! {
     Compat = "compat";
     /// The thread's user registers could not be read: it exits, or is inside exec.
     RegistersUnreadable = "registers_unreadable";
+    /// The kernel does not tell what unwinding by tables needs: frame pointers were followed by the kernel.
+    FramePointers = "frame_pointers";
 }
 
 impl End {

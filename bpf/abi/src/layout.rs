@@ -39,7 +39,7 @@ pub struct Image {
     /// Pages that executable mappings must have now (`mm->exec_vm`): another number means that the layout is
     /// out of date. [`EXEC_PAGES_UNCHECKED`] when the kernel counts otherwise than the layout.
     pub exec_pages: u64,
-    /// Never 0, another one for each layout that is written.
+    /// Another one for each layout that is written; [`VERSION_GIVEN_UP`] without one.
     pub version: u32,
     /// Page of mappings, or with `levels` 1 a page of (first address, page).
     pub page: u32,
@@ -47,6 +47,9 @@ pub struct Image {
     pub entries: u32,
     pub levels: u32,
 }
+
+/// [`Image::version`]: what the image maps cannot be known. Its stacks are walked by frame pointers and not sent whole.
+pub const VERSION_GIVEN_UP: u32 = 0;
 
 /// [`Image::exec_pages`]: not compared.
 pub const EXEC_PAGES_UNCHECKED: u64 = u64::MAX;

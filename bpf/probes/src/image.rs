@@ -1,6 +1,6 @@
 //! The layout of the process image that was interrupted.
 
-use abi::{Counter, EXEC_PAGES_UNCHECKED, End, Mapping, image_key};
+use abi::{Counter, EXEC_PAGES_UNCHECKED, End, Mapping, VERSION_GIVEN_UP, image_key};
 use aya_ebpf::helpers::generated::bpf_get_current_task;
 
 use crate::{
@@ -26,18 +26,32 @@ pub(crate) fn is_in_exec() -> bool {
     mask != 0 && read_field::<u8>(task, offset!(task_in_execve)).unwrap_or(0) & mask != 0
 }
 
+/// What user space has told of an image.
+pub(crate) enum Told {
+    Layout,
+    GivenUp,
+}
+
 /// Finds the layout into `scratch.image`, or says why the sample cannot be unwound here.
 #[inline(always)]
-pub(crate) fn find(scratch: &mut Scratch) -> Result<(), End> {
+pub(crate) fn find(scratch: &mut Scratch) -> Result<Told, End> {
     let key = image_key(scratch.event.tgid, scratch.event.exec_id);
     // SAFETY: the value is copied at once; user space updates it by replacing it.
     let Some(image) = (unsafe { IMAGES.get(key) }) else {
         return Err(End::ImageUnknown);
     };
-    // Copied, then compared: an update frees the old value, which then may become another image's at once.
     scratch.image = *image;
-    if scratch.image.start_time_ns != scratch.event.start_time_ns {
+    // Copied, then compared by what stands there now: an update frees the old value, which may become another image's
+    // while it is copied.
+    // SAFETY: the value stays memory of the map.
+    let start_time_ns = unsafe { core::ptr::read_volatile(&raw const image.start_time_ns) };
+    if scratch.image.start_time_ns != scratch.event.start_time_ns
+        || start_time_ns != scratch.event.start_time_ns
+    {
         return Err(End::ImageUnknown);
+    }
+    if scratch.image.version == VERSION_GIVEN_UP {
+        return Ok(Told::GivenUp);
     }
     if setting!(checks_exec_pages) == 1 && scratch.image.exec_pages != EXEC_PAGES_UNCHECKED {
         let exec_pages: Option<u64> = read_field(mm(), offset!(mm_exec_vm));
@@ -48,7 +62,7 @@ pub(crate) fn find(scratch: &mut Scratch) -> Result<(), End> {
     }
     // Empty, of the last sample's image otherwise.
     scratch.lookup.mapping = Mapping::default();
-    Ok(())
+    Ok(Told::Layout)
 }
 
 /// Where the process's first stack began; 0 when it is not known.

@@ -19,7 +19,7 @@ mod tables;
 use abi::{Counter, End, Program};
 use aya_ebpf::{macros::perf_event, programs::PerfEventContext};
 
-use crate::{globals::setting, registers::Mode, scratch::Scratch};
+use crate::{globals::setting, image::Told, registers::Mode, scratch::Scratch};
 
 /// GPL-only helpers (bpf_get_stack, bpf_probe_read_kernel) are called.
 #[unsafe(no_mangle)]
@@ -59,7 +59,7 @@ fn sample(ctx: &PerfEventContext) {
 #[inline(always)]
 fn user_half(ctx: &PerfEventContext, scratch: &mut Scratch) -> Program {
     if setting!(unwind) == 0 {
-        stack::user_half(ctx, scratch, End::Root);
+        stack::user_half(ctx, scratch, End::FramePointers);
         return Program::Finish;
     }
     let mode =
@@ -77,7 +77,11 @@ fn user_half(ctx: &PerfEventContext, scratch: &mut Scratch) -> Program {
         }
     }
     match image::find(scratch) {
-        Ok(()) => Program::Native,
+        Ok(Told::Layout) => Program::Native,
+        Ok(Told::GivenUp) => {
+            stack::user_half(ctx, scratch, End::ImageUnknown);
+            Program::Finish
+        }
         Err(_) if image::is_in_exec() => {
             scratch.event.end = End::RegistersUnreadable as u32;
             Program::Finish

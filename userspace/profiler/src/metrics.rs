@@ -25,6 +25,7 @@ pub(crate) struct Figures {
     pub(crate) executables: usize,
     pub(crate) executables_evicted: u64,
     pub(crate) executables_unreadable: u64,
+    pub(crate) executables_without_slot: u64,
     pub(crate) executables_found_through_mates: u64,
     /// Files, and looks for them.
     pub(crate) unopened_dropped: (u64, u64),
@@ -39,6 +40,8 @@ pub(crate) struct Figures {
     pub(crate) records_read: u64,
     pub(crate) records_lost: u64,
     pub(crate) records_undecodable: u64,
+    pub(crate) records_early: u64,
+    pub(crate) images_not_waited_for: u64,
     pub(crate) tables: TableMetrics,
     pub(crate) raw_waiting: usize,
     pub(crate) raw_completed: u64,
@@ -120,6 +123,11 @@ fn tables(figures: &Figures) -> Vec<Metric> {
             figures.executables_unreadable,
         ),
         Metric::counter(
+            "kovar_profiler_executables_without_slot_total",
+            "Mapped files that found no room among those that are unwound.",
+            figures.executables_without_slot,
+        ),
+        Metric::counter(
             "kovar_profiler_executables_found_through_cgroup_total",
             "Files of dead processes that were opened through another process of their cgroup.",
             figures.executables_found_through_mates,
@@ -177,6 +185,16 @@ fn mappings(figures: &Figures) -> Vec<Metric> {
             "kovar_profiler_mapping_records_undecodable_total",
             "Mapping records that contradict themselves.",
             figures.records_undecodable,
+        ),
+        total(
+            "kovar_profiler_mapping_records_early_total",
+            "Mapping records applied before older ones could come, because too many waited.",
+            figures.records_early,
+        ),
+        total(
+            "kovar_profiler_images_not_waited_for_total",
+            "Process images that did not wait for records or for /proc because too many did.",
+            figures.images_not_waited_for,
         ),
         total(
             "kovar_profiler_processes_evicted_total",
@@ -255,6 +273,16 @@ fn unwinding(figures: &Figures) -> Vec<Metric> {
         ),
         total("kovar_profiler_layouts_cut_total", "Layouts with too many mappings.", tables.layouts_cut),
         total("kovar_profiler_layout_images_evicted_total", "Layouts let go.", tables.images_evicted),
+        total(
+            "kovar_profiler_images_given_up_total",
+            "Process images whose mappings cannot be known: their stacks follow frame pointers.",
+            tables.images_given_up,
+        ),
+        total(
+            "kovar_profiler_unwind_tables_incomplete_total",
+            "Tables of files that were not read to the end, or not in every part.",
+            tables.incomplete,
+        ),
     ];
     metrics.extend(tables.builds_failed.iter().map(|(reason, count)| {
         let help = "Files without an unwind table, by reason.";

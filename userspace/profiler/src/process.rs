@@ -78,6 +78,8 @@ pub(crate) struct Processes {
     pub(crate) record_losses: u64,
     /// Images whose pages the kernel counts otherwise.
     pub(crate) unchecked: u64,
+    /// Images that did not wait for records, or for being read again, because too many did.
+    pub(crate) not_waited_for: u64,
 }
 
 impl Default for Processes {
@@ -99,6 +101,7 @@ impl Default for Processes {
             maps_unreadable: 0,
             record_losses: 0,
             unchecked: 0,
+            not_waited_for: 0,
         }
     }
 }
@@ -185,7 +188,9 @@ impl Processes {
         if image.kernel_thread || image.pid.is_none() {
             return;
         }
-        let waits = time_ns.filter(|time_ns| *time_ns > self.applied_ns && self.waiting.len() < WAITING_MAX);
+        let waits = time_ns.filter(|time_ns| *time_ns > self.applied_ns);
+        self.not_waited_for += u64::from(waits.is_some() && self.waiting.len() >= WAITING_MAX);
+        let waits = waits.filter(|_| self.waiting.len() < WAITING_MAX);
         image.waits_for_ns = waits;
         if waits.is_some() {
             self.waiting.push(*key);

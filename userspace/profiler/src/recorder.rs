@@ -34,6 +34,8 @@ pub(crate) struct Recorder {
     pub(crate) undecodable: u64,
     /// Records read.
     pub(crate) read: u64,
+    /// Records given before their time had settled, because too many were held.
+    pub(crate) early: u64,
 }
 
 impl Recorder {
@@ -49,7 +51,7 @@ impl Recorder {
         // SAFETY: a descriptor just returned, owned by nobody else.
         let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
         let events = PerCpu::open(online, |cpu| open(cpu, ring_bytes, &epoll))?;
-        Ok(Self { events, ring_bytes, epoll, held: Vec::new(), lost: 0, undecodable: 0, read: 0 })
+        Ok(Self { events, ring_bytes, epoll, held: Vec::new(), lost: 0, undecodable: 0, read: 0, early: 0 })
     }
 
     /// Readable when some CPU's ring has records.
@@ -77,7 +79,7 @@ impl Recorder {
     pub(crate) fn read(&mut self, apply: impl FnMut(Record)) -> u64 {
         self.take_wakes();
         let settled_ns = monotonic_ns().saturating_sub(SETTLE_NS);
-        let Self { events, held, lost, undecodable, read, .. } = self;
+        let Self { events, held, lost, undecodable, read, early, .. } = self;
         for event in events.iter_mut() {
             *undecodable += event.read(|record| {
                 *read += 1;
@@ -87,19 +89,27 @@ impl Recorder {
                 held.push(record);
             });
         }
-        take_settled(held, settled_ns).into_iter().for_each(apply);
+        let settled = take_settled(held, settled_ns);
+        *early += settled.iter().rev().take_while(|record| record.time_ns > settled_ns).count() as u64;
+        settled.into_iter().for_each(apply);
         settled_ns
     }
 
     /// Opens rings on CPUs that came online. What happened there before is not known: that is told as a loss.
     pub(crate) fn follow_hotplug(&mut self, online: &[u32]) -> Result<(), Error> {
-        let Self { events, ring_bytes, epoll, held, .. } = self;
+        let Self { events, ring_bytes, epoll, held, lost, undecodable, read, .. } = self;
         let mut last = Vec::new();
         let opened = events.follow(
             online,
             |cpu| open(cpu, *ring_bytes, epoll),
             |mut event| {
-                event.read(|record| last.push(record));
+                *undecodable += event.read(|record| {
+                    *read += 1;
+                    if let Body::Lost(count) = record.body {
+                        *lost += count;
+                    }
+                    last.push(record);
+                });
             },
         );
         held.append(&mut last);

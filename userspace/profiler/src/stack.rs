@@ -1,7 +1,7 @@
 //! Stacks whose frames the kernel has sent, by the key under which it counts them.
 
 use abi::{End, StackKey};
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 
 use crate::frame::FrameId;
 use crate::process::ImageKey;
@@ -86,6 +86,18 @@ impl Stacks {
         self.stacks.values_mut().map(|stack| &mut *stack.frames)
     }
 
+    /// Takes out the stacks that name one of these slots, which are given to others: under the same key, theirs may
+    /// come next.
+    pub(crate) fn remove_of(&mut self, slots: &HashSet<u32>) -> Vec<StackKey> {
+        if slots.is_empty() {
+            return Vec::new();
+        }
+        let names = |_: &StackKey, stack: &mut Stack| stack.slots.iter().any(|slot| slots.contains(slot));
+        let gone: Vec<StackKey> = self.stacks.extract_if(names).map(|(key, _)| key).collect();
+        self.evicted += gone.len() as u64;
+        gone
+    }
+
     /// Takes out stacks that were not used lately, and, over the limit, the longest unused half.
     pub(crate) fn evict(&mut self, crowded: bool) -> Vec<StackKey> {
         let oldest_kept = self.interval.saturating_sub(IDLE_INTERVALS);
@@ -153,6 +165,16 @@ mod tests {
         assert_eq!(stacks.slots_in_use().count(), 0);
         stacks.touch(&key(1));
         assert_eq!(stacks.slots_in_use().count(), 1);
+    }
+
+    #[test]
+    fn the_stacks_of_a_slot_that_another_file_gets_go_and_the_others_stay() {
+        let mut stacks = Stacks::default();
+        stacks.insert(key(1), stack());
+        stacks.insert(key(2), NewStack { slots: Box::new([8]), ..stack() });
+        assert_eq!(stacks.remove_of(&HashSet::from_iter([7, 9])), [key(1)]);
+        assert!(stacks.contains(&key(2)) && stacks.len() == 1);
+        assert!(stacks.remove_of(&HashSet::default()).is_empty());
     }
 
     #[test]

@@ -172,6 +172,14 @@ impl Tables {
         self.layouts.drop_image(key, &mut self.memory, self.now);
     }
 
+    /// What the image maps cannot be known: the kernel is not to send its samples whole.
+    pub(crate) fn give_up(&mut self, key: &ImageKey) {
+        self.now = (self.clock)();
+        if let Err(error) = self.layouts.give_up(key, &mut self.memory, self.now) {
+            tracing::warn!("image of process {}: {error}", key.tgid);
+        }
+    }
+
     /// The binary of a slot was let go, and no layout refers to it.
     pub(crate) fn release(&mut self, slot: u32) {
         self.now = (self.clock)();
@@ -225,6 +233,7 @@ impl Tables {
         match outcome {
             Outcome::Table(table) if wanted => {
                 self.executables.builds += 1;
+                self.executables.incomplete += u64::from(table.is_incomplete());
                 self.waiting.push_back(Waiting { slot, ticket, table, held });
                 return false;
             }

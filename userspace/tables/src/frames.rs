@@ -137,7 +137,7 @@ impl<'a> Frames<'a> {
                 *steps_left = steps_left.saturating_sub(1);
                 // Rows of one entry rise, so that one past the span's end is the last.
                 let offset = u32::try_from(row).ok()?.checked_add(span.start).filter(|at| *at < span.end)?;
-                emit(offset, span.end, meant, builder).then_some(())
+                emit(offset, span.end, meant, steps_left, builder).then_some(())
             };
             match self.source {
                 Source::DebugFrame => {
@@ -255,13 +255,19 @@ fn rows<'s, S: UnwindSection<Slice<'s>>>(
     }
 }
 
-/// Writes one row, which may stand for a run of stubs; whether there is room for more.
-fn emit(offset: u32, end: u32, meant: Option<Meant>, builder: &mut Builder) -> bool {
+/// Writes one row, which may stand for a run of stubs, each of which is a step; whether there is room for more.
+fn emit(offset: u32, end: u32, meant: Option<Meant>, steps_left: &mut u64, builder: &mut Builder) -> bool {
     match meant {
         None => builder.push(offset, None),
         Some(Meant::Rule(rule)) => builder.push(offset, Some(rule)),
         Some(Meant::Stubs { pushed_from }) => (offset..end).step_by(16).all(|stub| {
             let pushed = stub.saturating_add(u32::from(pushed_from));
+            *steps_left = steps_left.saturating_sub(1);
+            if *steps_left == 0 {
+                builder.dropped.cut = true;
+                builder.push(stub, None);
+                return false;
+            }
             builder.push(stub, Some(rule::stub(false)))
                 && (pushed >= end || builder.push(pushed, Some(rule::stub(true))))
         }),

@@ -54,6 +54,8 @@ pub(crate) struct Image {
     pub(super) told: Option<(u64, u64)>,
     /// When that was; the kernel compared samples of before with another.
     pub(super) told_ns: u64,
+    /// Samples since then that came whole and could not be unwound for want of mappings.
+    pub(super) in_vain: u32,
 }
 
 /// When an image's mappings are read again.
@@ -90,6 +92,7 @@ impl Image {
             reread: Reread { after_ns: 0, wait_ns: REREAD_MIN_NS, wanted: None, stale_in_vain: 0 },
             told: None,
             told_ns: 0,
+            in_vain: 0,
         }
     }
 

@@ -97,6 +97,7 @@ impl Processes {
             self.rereads.push(*key);
         } else if is_first {
             image.reread.wanted = None;
+            self.not_waited_for += 1;
         }
         false
     }

@@ -9,6 +9,9 @@ use crate::records::{Body, Mapped, Record};
 
 /// A layout that the kernel lacks is told again after this time: it found no room, or was evicted. Nanoseconds.
 const TOLD_AGAIN_NS: u64 = 1_000_000_000;
+/// So many samples in a row that come whole for nothing are enough.
+const IN_VAIN_MAX: u32 = 16;
+
 impl Processes {
     /// A record that is not applied yet because its time has not settled. Where it puts another file in the place
     /// of one that the kernel knows, gives the image whose layout the kernel must not use any more: a library that
@@ -37,6 +40,15 @@ impl Processes {
         }
     }
 
+    /// A sample of this image came whole, and what it maps is not known. True when no more such samples should come.
+    pub(crate) fn came_in_vain(&mut self, key: &ImageKey) -> bool {
+        let Some(image) = self.images.get_mut(key) else {
+            return false;
+        };
+        image.in_vain += 1;
+        image.in_vain.is_multiple_of(IN_VAIN_MAX)
+    }
+
     /// Layouts of sampled images that are others than were told last; `None` of images that have ended.
     pub(crate) fn changed_layouts(&mut self) -> Vec<(ImageKey, Option<Layout>)> {
         let now_ns = monotonic_ns();
@@ -53,7 +65,7 @@ impl Processes {
             let layout = running.map(|it| Layout::of(&it.mappings, self.page_bytes, it.checked));
             let told = layout.as_ref().map(|layout| (layout.identity, layout.exec_pages));
             if told != image.told {
-                (image.told, image.told_ns) = (told, now_ns);
+                (image.told, image.told_ns, image.in_vain) = (told, now_ns, 0);
                 layouts.push((key, layout));
             }
         }

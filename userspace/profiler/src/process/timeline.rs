@@ -22,6 +22,8 @@ pub(super) use generation::{Generation, GenerationId};
 const LIVES_MAX: usize = 32_768;
 /// Ranges kept in all.
 const AREAS_MAX: usize = 262_144;
+/// An exec so short after the end of a process is its own, and that end was its first thread's.
+const EXEC_AFTER_EXIT_MAX_NS: u64 = 1_000_000_000;
 /// Execs of one life that are kept.
 const GENERATIONS_MAX: usize = 64;
 
@@ -96,12 +98,21 @@ impl Timeline {
         }
     }
 
-    /// The process runs another program from now on.
+    /// The process runs another program from now on. A fork would have told of another process: one whose end was
+    /// told a moment ago lives, and it was another thread than its first that called exec and took its id.
     pub(super) fn exec(&mut self, pid: u32, time_ns: u64) {
-        if self.newest_life(pid).is_none_or(|life| life.ended_ns.is_some()) {
-            self.begin_life(pid, 0, time_ns, false);
-        } else {
-            self.begin_generation(pid, time_ns);
+        let ended_ns = self.newest_life(pid).map(|life| life.ended_ns);
+        let lives = |ended_ns: u64| ended_ns.saturating_add(EXEC_AFTER_EXIT_MAX_NS) > time_ns;
+        match ended_ns {
+            Some(ended_ns) if ended_ns.is_none_or(lives) => {
+                if let Some(id) = self.newest(pid) {
+                    self.revive(id);
+                }
+                self.begin_generation(pid, time_ns);
+            }
+            _ => {
+                self.begin_life(pid, 0, time_ns, false);
+            }
         }
         if let Some(life) = self.newest_life(pid) {
             // The others ended before.

@@ -68,6 +68,9 @@ impl Session {
         for Completed { raw, user, end } in completed {
             let Stack { key, cgroup_id, kernel, .. } = &raw.stack;
             let image = raw.stack.image_key();
+            if end == End::ImageUnknown && self.processes.came_in_vain(&image) {
+                self.tables.give_up(&image);
+            }
             let whole = Whole { image, cgroup_id: *cgroup_id, kernel, user: &user, end };
             let key = StackKey { hash: whole.hash(), ..*key };
             if self.stacks.touch(&key).is_none() {

@@ -296,8 +296,11 @@ impl Session {
         let stacks = self.stacks.values().map(|stack| stack.image);
         let used: HashSet<ImageKey> = stacks.chain(self.raw.images()).collect();
         self.processes.retain(IMAGE_IDLE, |key| used.contains(key));
-        for slot in self.processes.close_unused_files() {
-            self.tables.release(slot);
+        let released: HashSet<u32> = self.processes.close_unused_files().into_iter().collect();
+        released.iter().for_each(|slot| self.tables.release(*slot));
+        // Frames are slot and offset: the stacks of another file in the same slot may have the same keys.
+        for key in self.stacks.remove_of(&released) {
+            self.sampler.forget(&key);
         }
         let cgroups: HashSet<u64> = self.stacks.values().map(|stack| stack.cgroup_id).collect();
         for id in self.cgroups.forget_unused(|id| cgroups.contains(&id)) {

@@ -33,6 +33,8 @@ pub(super) struct Executables {
     /// Tables larger than the budget.
     pub(super) too_large: u64,
     pub(super) builds: u64,
+    /// Of them, tables from which a limit or a malformed entry left anything out.
+    pub(super) incomplete: u64,
     pub(super) builds_failed: [u64; Failure::ALL.len()],
 }
 

@@ -256,4 +256,8 @@ impl Table for Blank {
         }
         Some(Executable { state: EXECUTABLE_READY, root: numbers[0], ..Executable::default() })
     }
+
+    fn is_incomplete(&self) -> bool {
+        false
+    }
 }

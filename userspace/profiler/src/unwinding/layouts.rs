@@ -5,7 +5,7 @@ mod pack;
 use std::collections::HashMap;
 use std::time::Instant;
 
-use abi::{IMAGES_MAX, Image, image_key};
+use abi::{EXEC_PAGES_UNCHECKED, IMAGES_MAX, Image, VERSION_GIVEN_UP, image_key};
 
 use super::executables::USED_LATELY;
 use super::memory::Memory;
@@ -38,6 +38,8 @@ pub(super) struct Layouts {
     /// Layouts with more than [`MAPPINGS_MAX`] mappings.
     pub(super) cut: u64,
     pub(super) images_evicted: u64,
+    /// Times an image got a mark instead of a layout.
+    pub(super) given_up: u64,
 }
 
 #[derive(Debug)]
@@ -72,6 +74,7 @@ impl Default for Layouts {
             without_room: 0,
             cut: 0,
             images_evicted: 0,
+            given_up: 0,
         }
     }
 }
@@ -104,6 +107,28 @@ impl Layouts {
             return Err(error);
         }
         let held = Held { start_time_ns: key.start_time_ns, version, used_at: now };
+        if let Some(old) = self.images.insert(image, held) {
+            self.let_go(old.version, memory, now);
+        }
+        Ok(())
+    }
+
+    /// What the image maps cannot be known: it gets a mark instead of a layout, until it gets one.
+    pub(super) fn give_up(&mut self, key: &ImageKey, memory: &mut Memory, now: Instant) -> Result<(), Error> {
+        let (image, start_time_ns) = (image_key(key.tgid, key.exec_id), key.start_time_ns);
+        let is_known = self.images.get(&image).is_some_and(|held| held.start_time_ns >= start_time_ns);
+        if is_known || self.images.len() >= self.images_max {
+            return Ok(());
+        }
+        let mark = Image {
+            start_time_ns,
+            exec_pages: EXEC_PAGES_UNCHECKED,
+            version: VERSION_GIVEN_UP,
+            ..Image::default()
+        };
+        memory.kernel.set_image(image, &mark)?;
+        self.given_up += 1;
+        let held = Held { start_time_ns, version: VERSION_GIVEN_UP, used_at: now };
         if let Some(old) = self.images.insert(image, held) {
             self.let_go(old.version, memory, now);
         }
@@ -264,11 +289,11 @@ impl Layouts {
         images.into_iter().map(|(_, image)| image).collect()
     }
 
-    /// Never 0, and none that a layout has.
+    /// Not [`VERSION_GIVEN_UP`], and none that a layout has.
     fn next_version(&mut self) -> u32 {
         loop {
             self.last_version = self.last_version.wrapping_add(1);
-            if self.last_version != 0 && !self.written.contains_key(&self.last_version) {
+            if self.last_version != VERSION_GIVEN_UP && !self.written.contains_key(&self.last_version) {
                 return self.last_version;
             }
         }

@@ -49,6 +49,10 @@ pub(crate) struct TableMetrics {
     /// Layouts with more mappings than are kept.
     pub(crate) layouts_cut: u64,
     pub(crate) images_evicted: u64,
+    /// Images of whose samples none could be unwound for want of mappings.
+    pub(crate) images_given_up: u64,
+    /// Tables of files that were not read to the end, or not in every part.
+    pub(crate) incomplete: u64,
 }
 
 impl Tables {
@@ -84,6 +88,8 @@ impl Tables {
             layouts_without_room: layouts.without_room,
             layouts_cut: layouts.cut,
             images_evicted: layouts.images_evicted,
+            images_given_up: layouts.given_up,
+            incomplete: executables.incomplete,
         }
     }
 }

@@ -19,6 +19,8 @@ pub(crate) trait Table: Send {
     /// Writes the table into pages with these numbers, as many as [`Self::pages`], each of them once; the entry
     /// that leads to them, `None` when it cannot be written.
     fn fill(&self, numbers: &[u32], write: &mut dyn FnMut(u32, &Page)) -> Option<Executable>;
+    /// Whether a limit or a malformed entry left anything out.
+    fn is_incomplete(&self) -> bool;
 }
 
 macro_rules! failures {
@@ -93,5 +95,9 @@ impl Table for Packed {
 
     fn fill(&self, numbers: &[u32], write: &mut dyn FnMut(u32, &Page)) -> Option<Executable> {
         tables::fill(&self.rows, numbers, write).ok()
+    }
+
+    fn is_incomplete(&self) -> bool {
+        self.rows.dropped != tables::Dropped::default()
     }
 }

@@ -119,6 +119,25 @@ fn a_process_whose_threads_are_not_known_ends_with_its_first_and_lives_when_it_i
 }
 
 #[test]
+fn an_exec_by_another_thread_than_the_first_is_the_same_process_also_where_threads_are_not_known() {
+    let mut timeline = Timeline::default();
+    let old = timeline.bind(key(50, 0), 7, None, 100).unwrap();
+    timeline.exit(7, 7, 300);
+    timeline.exec(7, 310);
+    assert_eq!(timeline.map(7, area(1, 320)), Some(Change::Changed));
+    let new = timeline.bind(key(50, 1), 7, Some(400), 400).unwrap();
+    assert!(new != old && timeline.is_running(new) && !timeline.is_running(old));
+    assert!(timeline.get(new).unwrap().known && holds(&timeline, new, 400, 1));
+    timeline.exit(7, 7, 500);
+    timeline.exec(7, 500 + 2 * SECOND);
+    assert_eq!(
+        timeline.bind(key(50, 2), 7, Some(600 + 2 * SECOND), 600 + 2 * SECOND),
+        None,
+        "another process"
+    );
+}
+
+#[test]
 fn a_reused_pid_does_not_meet_what_the_dead_process_mapped() {
     let mut timeline = started();
     let old = timeline.bind(key(95, 1), 7, Some(300), 300).unwrap();

@@ -56,6 +56,27 @@ fn each_address_of_a_layout_leads_to_its_mapping_whether_it_takes_one_page_or_se
 }
 
 #[test]
+fn an_image_that_is_given_up_has_a_mark_until_it_gets_a_layout_or_goes() {
+    let mut bench = Bench::new(MIB);
+    bench.tables.give_up(&key(1, 5));
+    let mark = image(&bench, 1).unwrap();
+    assert_eq!(
+        (mark.start_time_ns, mark.version, mark.exec_pages),
+        (5, VERSION_GIVEN_UP, EXEC_PAGES_UNCHECKED)
+    );
+    bench.tables.give_up(&key(1, 9));
+    assert_eq!(image(&bench, 1).unwrap().start_time_ns, 9, "a reused process id");
+    bench.tables.write_layout(&key(1, 9), &layout(3, 0)).unwrap();
+    let known = image(&bench, 1).unwrap();
+    bench.tables.give_up(&key(1, 9));
+    assert_eq!((image(&bench, 1), known.entries), (Some(known), 3), "what is known stays");
+    assert_eq!(bench.tables.metrics().images_given_up, 2);
+    bench.tables.give_up(&key(2, 5));
+    bench.tables.drop_layout(&key(2, 5));
+    assert_eq!(image(&bench, 2), None);
+}
+
+#[test]
 fn mappings_beyond_the_limit_are_left_out_and_counted() {
     let mut bench = Bench::new(8 * MIB);
     let most = MAPPINGS_MAX as u64;
