@@ -122,6 +122,12 @@ impl<'a> Go<'a> {
             };
             if bytes > 0 {
                 builder.push(start, Some(frame(self.machine, delta, switches)));
+                // Before Go 1.21 such a function on x86-64 keeps nothing on the stack that it leaves: behind its first
+                // instruction the stack may be the other one, and where it began is not told.
+                let is_frameless = delta == 0 && start == span.start && bytes >= span.end - start;
+                if switches && is_frameless && self.machine == Machine::X86_64 {
+                    builder.push(start + 1, Some(Rule::UNSUPPORTED));
+                }
             }
             start = start.saturating_add(bytes);
         }
