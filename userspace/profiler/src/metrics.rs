@@ -73,6 +73,7 @@ pub(crate) fn collect(figures: &Figures) -> Vec<Metric> {
     }));
     metrics.extend(mappings(figures));
     metrics.extend(unwinding(figures));
+    metrics.extend(layouts(&figures.tables));
     metrics.extend(symbols(figures));
     metrics
 }
@@ -214,7 +215,7 @@ fn mappings(figures: &Figures) -> Vec<Metric> {
     ]
 }
 
-/// Unwind tables, layouts and raw samples.
+/// Unwind tables and raw samples.
 fn unwinding(figures: &Figures) -> Vec<Metric> {
     let tables = &figures.tables;
     let total = |name, help, value| Metric::counter(name, help, value);
@@ -238,7 +239,6 @@ fn unwinding(figures: &Figures) -> Vec<Metric> {
         executables("unreadable", tables.unreadable),
         gauge("kovar_profiler_unwind_builds_queued", "Files that wait to be read.", tables.queued),
         gauge("kovar_profiler_unwind_builds_waiting", "Tables that wait for pages.", tables.waiting),
-        gauge("kovar_profiler_layout_images", "Process images whose layout the kernel has.", tables.images),
         gauge("kovar_profiler_raw_samples_waiting", "Samples that wait to be unwound.", figures.raw_waiting),
         total("kovar_profiler_raw_samples_total", "Samples unwound in user space.", figures.raw_completed),
         total(
@@ -260,6 +260,27 @@ fn unwinding(figures: &Figures) -> Vec<Metric> {
             "Times the kernel gave no memory for pages.",
             tables.chunks_refused,
         ),
+        total(
+            "kovar_profiler_unwind_tables_incomplete_total",
+            "Tables of files that were not read to the end, or not in every part.",
+            tables.incomplete,
+        ),
+    ];
+    metrics.extend(tables.builds_failed.iter().map(|(reason, count)| {
+        let help = "Files without an unwind table, by reason.";
+        Metric::counter("kovar_profiler_unwind_builds_failed_total", help, *count).with("reason", *reason)
+    }));
+    metrics
+}
+
+fn layouts(tables: &TableMetrics) -> Vec<Metric> {
+    let total = |name, help, value| Metric::counter(name, help, value);
+    vec![
+        Metric::gauge(
+            "kovar_profiler_layout_images",
+            "Process images whose layout the kernel has.",
+            tables.images as f64,
+        ),
         total("kovar_profiler_layouts_written_total", "Layouts written.", tables.layouts_written),
         total(
             "kovar_profiler_layouts_shared_total",
@@ -278,17 +299,7 @@ fn unwinding(figures: &Figures) -> Vec<Metric> {
             "Process images whose mappings cannot be known: their stacks follow frame pointers.",
             tables.images_given_up,
         ),
-        total(
-            "kovar_profiler_unwind_tables_incomplete_total",
-            "Tables of files that were not read to the end, or not in every part.",
-            tables.incomplete,
-        ),
-    ];
-    metrics.extend(tables.builds_failed.iter().map(|(reason, count)| {
-        let help = "Files without an unwind table, by reason.";
-        Metric::counter("kovar_profiler_unwind_builds_failed_total", help, *count).with("reason", *reason)
-    }));
-    metrics
+    ]
 }
 
 fn symbols(figures: &Figures) -> Vec<Metric> {

@@ -261,11 +261,14 @@ impl Session {
         self.delivered.filtered += left_out.filtered;
         self.delivered.without_stack += left_out.unknown;
         self.interval.add_incomplete(&self.stacks, &mut self.incomplete);
+        self.interval = Interval::start();
+        // Records wait meanwhile, and until they are read the kernel may unwind by what is not there any more.
+        self.read_events();
         let samples: u64 = batch.profiles.iter().map(|profile| profile.samples).sum();
         let taken = self.output.push(batch).min(samples);
+        self.read_events();
         self.delivered.samples += taken;
         self.delivered.not_taken += samples - taken;
-        self.interval = Interval::start();
         self.let_go();
     }
 
