@@ -37,6 +37,13 @@ impl Summary {
         })
     }
 
+    /// Of the ticks that met a busy CPU, how many it did not take: a machine that is not given its CPUs misses ticks
+    /// while the clocks of its threads run on.
+    pub(crate) fn missed_share(&self) -> f64 {
+        let busy = self.counted.saturating_sub(self.idle).max(1);
+        self.lost_for("ticks_missed") as f64 / busy as f64
+    }
+
     pub(crate) fn lost_in_all(&self) -> u64 {
         self.lost.iter().map(|(_, count)| count).sum()
     }
@@ -52,6 +59,8 @@ fn the_account_is_read_as_it_is_printed() -> Result<()> {
     let summary = Summary::parse(text)?;
     assert_eq!((summary.counted, summary.idle, summary.delivered), (12, 4, 5));
     assert_eq!((summary.lost_in_all(), summary.lost_for("ring_full")), (3, 3));
+    let missed = Summary { lost: vec![("ticks_missed".to_owned(), 2)], ..summary };
+    assert!((missed.missed_share() - 0.25).abs() < 1e-9);
     assert!(Summary::parse("ticks counted 12\n").is_err());
     Ok(())
 }

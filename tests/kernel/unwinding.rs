@@ -53,9 +53,7 @@ pub(crate) struct Measured {
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) programs: Vec<Measured>,
-    /// Ticks that the clock counted and the CPUs did not take, by the profiler's account: a machine that is not given
-    /// its CPUs misses them while the clocks of its threads run on.
-    pub(crate) ticks_missed: u64,
+    pub(crate) summary: Summary,
 }
 
 /// Taken once for every test that asks.
@@ -88,7 +86,7 @@ fn measure() -> Result<Run> {
         .map(|(built, ran)| hold(built, &ran, &profile, container.as_ref(), &mut libraries))
         .collect();
     print(&format!("at {RATE_HZ} Hz: {account}{}", table(&programs)));
-    Ok(Run { programs, ticks_missed: Summary::parse(&account)?.lost_for("ticks_missed") })
+    Ok(Run { programs, summary: Summary::parse(&account)? })
 }
 
 /// What keeps a program from running here.
