@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use foldhash::{HashMap, HashSet};
 use symbolizer::Executable;
 
+use crate::host::file_limit;
 use crate::mapping::FileKey;
 use content::{FileId, same_content};
 use slots::Slots;
@@ -19,8 +20,10 @@ mod slots;
 pub use facts::{Facts, read_facts};
 pub(crate) use open::{RELATIVES_MAX, Source};
 
-/// Files held open; the longest unmapped go first, what was read from them stays.
-const FILES_MAX: usize = 4096;
+/// Files held open, as many as there are slots: only those that no process maps are closed for another.
+const FILES_MAX: usize = abi::EXECUTABLES_MAX as usize;
+/// The part of the process's limit of open files that they may take.
+const FILE_LIMIT_PART: usize = 2;
 /// How long a file that no process maps is kept: its file system may want to be let go.
 const UNUSED_KEPT: Duration = Duration::from_secs(30);
 
@@ -44,19 +47,22 @@ pub(crate) struct Binary {
 }
 
 /// All files held.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Binaries {
+    /// Files held open at most.
+    files_max: usize,
     by_key: HashMap<(FileKey, String), Held>,
     by_file: HashMap<FileId, Arc<Binary>>,
     by_build_id: HashMap<Vec<u8>, Arc<Binary>>,
     slots: Slots,
-    /// Those that have a slot, and since when no process maps them.
+    /// Those that have a slot, and since when no process maps them; none do that were asked for since the last look.
     unused_since: HashMap<u64, (Arc<Binary>, Option<Instant>)>,
     vdso: Option<Arc<Binary>>,
     next_id: u64,
-    uses: u64,
-    /// Files dropped at the limit.
+    /// Files that no process maps, closed at the limit.
     pub(crate) evicted: u64,
+    /// Times a file was not opened because processes map all that are held.
+    pub(crate) refused: u64,
     /// Files that could not be opened or are none.
     pub(crate) unreadable: u64,
     /// Files that were opened through a process of the same cgroup.
@@ -71,8 +77,6 @@ struct Held {
     binary: Arc<Binary>,
     /// Keeps the inode from being used again, also where the executable's own file is another copy.
     _file: Option<File>,
-    file_id: FileId,
-    used: u64,
 }
 
 impl Binary {
@@ -130,19 +134,45 @@ impl Binary {
     }
 }
 
+impl Default for Binaries {
+    fn default() -> Self {
+        Self::new(FILES_MAX.min(file_limit() / FILE_LIMIT_PART))
+    }
+}
+
 impl Binaries {
+    fn new(files_max: usize) -> Self {
+        Self {
+            files_max,
+            by_key: HashMap::default(),
+            by_file: HashMap::default(),
+            by_build_id: HashMap::default(),
+            slots: Slots::default(),
+            unused_since: HashMap::default(),
+            vdso: None,
+            next_id: 0,
+            evicted: 0,
+            refused: 0,
+            unreadable: 0,
+            found_through_mates: 0,
+            without_slot: 0,
+        }
+    }
+
     /// The executable that a held inode is: the kernel's word for it is enough, nothing is opened.
     pub(crate) fn held(&mut self, inode: FileKey, path: &str) -> Option<Arc<Binary>> {
-        self.uses += 1;
-        let held = self.by_key.get_mut(&(inode, path.to_owned()))?;
-        held.used = self.uses;
-        Some(Arc::clone(&held.binary))
+        let binary = Arc::clone(&self.by_key.get(&(inode, path.to_owned()))?.binary);
+        self.use_again(&binary);
+        Some(binary)
     }
 
     /// The file behind a mapping; `None` when it cannot be had. Opened only when no such inode is held.
     pub(crate) fn open(&mut self, source: &Source<'_>) -> Option<Arc<Binary>> {
         if let Some(binary) = self.held(source.inode, source.path) {
             return Some(binary);
+        }
+        if !self.make_room() {
+            return None;
         }
         let Ok(file) = open::open_mapped(source) else {
             self.unreadable += 1;
@@ -158,6 +188,9 @@ impl Binaries {
         path: &str,
         mates: &[u32],
     ) -> Option<Arc<Binary>> {
+        if !self.make_room() {
+            return None;
+        }
         let file = open::open_in_roots(mates, path, inode)?.ok()?;
         let binary = self.hold(file, inode, path)?;
         self.found_through_mates += 1;
@@ -173,9 +206,9 @@ impl Binaries {
             Some(known) if known.open_file().is_some() => (Arc::clone(known), Some(file)),
             _ => self.add(file, path)?,
         };
-        self.make_room();
+        self.use_again(&binary);
         self.by_file.insert(file_id, Arc::clone(&binary));
-        let held = Held { binary: Arc::clone(&binary), _file: file, file_id, used: self.uses };
+        let held = Held { binary: Arc::clone(&binary), _file: file };
         self.by_key.insert((inode, path.to_owned()), held);
         Some(binary)
     }
@@ -216,15 +249,9 @@ impl Binaries {
             keep
         });
         for binary in &gone {
-            binary.close();
             self.slots.free_later(now, binary.slot);
         }
-        if !gone.is_empty() {
-            let gone: HashSet<u64> = gone.iter().map(|binary| binary.id).collect();
-            self.by_key.retain(|_, held| !gone.contains(&held.binary.id));
-            self.by_file.retain(|_, binary| !gone.contains(&binary.id));
-            self.by_build_id.retain(|_, binary| !gone.contains(&binary.id));
-        }
+        self.close(&gone);
         gone.iter().map(|binary| binary.slot).collect()
     }
 
@@ -267,22 +294,42 @@ impl Binaries {
         Some((binary, None))
     }
 
-    /// Closes the longest unmapped file at the limit; where its processes still run, it stays as it is known.
-    fn make_room(&mut self) {
-        if self.by_key.len() < FILES_MAX {
-            return;
+    /// A mapping is about to show it: it is not closed for another before the next look at what is mapped.
+    fn use_again(&mut self, binary: &Binary) {
+        if let Some((_, unused_since)) = self.unused_since.get_mut(&binary.id) {
+            *unused_since = None;
         }
-        let oldest = self.by_key.iter().min_by_key(|(_, held)| held.used).map(|(key, _)| key.clone());
-        let Some(held) = oldest.and_then(|key| self.by_key.remove(&key)) else {
-            return;
+    }
+
+    /// At the limit, closes the file that no process maps for the longest time; its slot goes when it would have
+    /// gone anyway. False when processes map all: a file closed under them could never be read again.
+    fn make_room(&mut self) -> bool {
+        if self.by_key.len() < self.files_max {
+            return true;
+        }
+        let unused = self.unused_since.values().filter_map(|(binary, since)| Some((binary, (*since)?)));
+        let closable = unused.filter(|(binary, _)| binary.open_file().is_some());
+        let Some(oldest) = closable.min_by_key(|(_, since)| *since).map(|(binary, _)| Arc::clone(binary))
+        else {
+            self.refused += 1;
+            return false;
         };
-        self.evicted += 1;
-        self.by_file.remove(&held.file_id);
-        let id = held.binary.id;
-        if !self.by_key.values().any(|other| other.binary.id == id) {
-            held.binary.close();
-            self.by_build_id.retain(|_, binary| binary.id != id);
+        let held = self.by_key.len();
+        self.close(&[oldest]);
+        self.evicted += (held - self.by_key.len()) as u64;
+        true
+    }
+
+    /// Closes executables and all that stands for them, so that they are opened anew when they are mapped again.
+    fn close(&mut self, gone: &[Arc<Binary>]) {
+        if gone.is_empty() {
+            return;
         }
+        let ids: HashSet<u64> = gone.iter().map(|binary| binary.id).collect();
+        self.by_key.retain(|_, held| !ids.contains(&held.binary.id));
+        self.by_file.retain(|_, binary| !ids.contains(&binary.id));
+        self.by_build_id.retain(|_, binary| !ids.contains(&binary.id));
+        gone.iter().for_each(|binary| binary.close());
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) struct Figures {
     pub(crate) cgroups_dropped: u64,
     pub(crate) executables: usize,
     pub(crate) executables_evicted: u64,
+    pub(crate) executables_refused: u64,
     pub(crate) executables_unreadable: u64,
     pub(crate) executables_found_through_mates: u64,
     /// Files, and looks for them.
@@ -111,8 +112,13 @@ fn tables(figures: &Figures) -> Vec<Metric> {
         Metric::counter("kovar_profiler_stacks_evicted_total", "Stacks let go.", figures.stacks_evicted),
         Metric::counter(
             "kovar_profiler_executables_evicted_total",
-            "Executable files closed because too many were open.",
+            "Executable files that no process maps, closed because too many were open.",
             figures.executables_evicted,
+        ),
+        Metric::counter(
+            "kovar_profiler_executables_refused_total",
+            "Times a mapped file was not opened because too many are open that processes map.",
+            figures.executables_refused,
         ),
         Metric::counter(
             "kovar_profiler_executables_unreadable_total",

@@ -160,3 +160,64 @@ fn a_file_that_no_image_maps_is_closed_after_a_while_and_its_slot_let_go() {
     let again = binaries.open(&source).unwrap();
     assert!(again.id != binary.id && again.slot != binary.slot);
 }
+
+/// The file of a path as this process would map it.
+fn mapped_file(path: &str) -> (FileKey, String) {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = std::fs::metadata(path).unwrap();
+    let device = metadata.dev();
+    let (major, minor) = (libc::major(device), libc::minor(device));
+    (FileKey { major, minor, inode: metadata.ino() }, path.to_owned())
+}
+
+/// Opens a file by its path in this process's root.
+fn open_by_path(binaries: &mut Binaries, (inode, path): &(FileKey, String)) -> Option<Arc<Binary>> {
+    let pid = std::process::id();
+    binaries.open(&Source { pid, start: 0, end: 0, path, inode: *inode, relatives: &[] })
+}
+
+#[test]
+fn at_the_limit_a_file_that_is_mapped_stays_open_and_one_that_is_not_makes_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let files: Vec<_> = ["service", "job", "newcomer", "late"]
+        .map(|name| folder.path().join(name).to_str().unwrap().to_owned())
+        .into_iter()
+        .inspect(|path| std::fs::write(path, path).unwrap())
+        .map(|path| mapped_file(&path))
+        .collect();
+    let (mut binaries, now) = (Binaries::new(2), Instant::now());
+    let service = open_by_path(&mut binaries, &files[0]).unwrap();
+    let job = open_by_path(&mut binaries, &files[1]).unwrap();
+    assert!(open_by_path(&mut binaries, &files[2]).is_none(), "both are in use as far as is known");
+    assert_eq!((binaries.len(), binaries.refused, binaries.evicted), (2, 1, 0));
+    assert_eq!(binaries.retain(now, &HashSet::from_iter([service.id])), []);
+    let newcomer = open_by_path(&mut binaries, &files[2]).unwrap();
+    assert!(service.open_file().is_some() && newcomer.open_file().is_some());
+    assert!(job.open_file().is_none(), "no process maps it");
+    assert!(open_by_path(&mut binaries, &files[3]).is_none());
+    assert_eq!((binaries.len(), binaries.refused, binaries.evicted), (2, 2, 1));
+    assert_eq!(binaries.retain(now, &HashSet::from_iter([service.id, newcomer.id])), []);
+    assert_eq!(binaries.retain(now + UNUSED_KEPT, &HashSet::from_iter([service.id])), [job.slot]);
+    let again = open_by_path(&mut binaries, &files[1]).unwrap();
+    assert!(again.id != job.id && again.open_file().is_some(), "it is opened anew");
+}
+
+#[test]
+fn a_file_that_is_mapped_again_is_not_closed_for_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("job").to_str().unwrap().to_owned();
+    std::fs::write(&path, "job").unwrap();
+    let (file, mut binaries) = (mapped_file(&path), Binaries::new(1));
+    let job = open_by_path(&mut binaries, &file).unwrap();
+    binaries.retain(Instant::now(), &HashSet::default());
+    assert_eq!(binaries.held(file.0, &file.1).unwrap().id, job.id);
+    assert!(open_by_path(&mut binaries, &mapped_file("/proc/self/exe")).is_none());
+    assert!(job.open_file().is_some());
+}
+
+#[test]
+fn executables_leave_half_of_the_open_files_to_others() {
+    let binaries = Binaries::default();
+    assert!(binaries.files_max <= FILES_MAX && binaries.files_max <= file_limit() / 2);
+    assert!(binaries.files_max > 0);
+}

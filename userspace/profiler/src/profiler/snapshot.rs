@@ -62,6 +62,7 @@ impl Session {
             cgroups_dropped: self.cgroups.dropped,
             executables: binaries.len(),
             executables_evicted: binaries.evicted,
+            executables_refused: binaries.refused,
             executables_unreadable: binaries.unreadable,
             executables_found_through_mates: binaries.found_through_mates,
             unopened_dropped: processes.unopened_dropped(),
