@@ -9,12 +9,14 @@ use symbolizer::Executable;
 
 use crate::host::file_limit;
 use crate::mapping::FileKey;
-use content::{FileId, same_content};
+use content::{Comparing, FileId};
+use opener::Opener;
 use slots::Slots;
 
 mod content;
 mod facts;
 mod open;
+mod opener;
 mod slots;
 
 pub use facts::{Facts, read_facts};
@@ -24,6 +26,9 @@ pub(crate) use open::{RELATIVES_MAX, Source};
 const FILES_MAX: usize = abi::EXECUTABLES_MAX as usize;
 /// The part of the process's limit of open files that they may take.
 const FILE_LIMIT_PART: usize = 2;
+/// How long the draining thread waits for a file, each time it asks for something of it. Tests do not ask how fast a
+/// loaded machine is.
+const OPEN_WAIT: Duration = if cfg!(test) { Duration::from_secs(60) } else { Duration::from_millis(100) };
 /// How long a file that no process maps is kept: its file system may want to be let go.
 const UNUSED_KEPT: Duration = Duration::from_secs(30);
 
@@ -59,12 +64,16 @@ pub(crate) struct Binaries {
     unused_since: HashMap<u64, (Arc<Binary>, Option<Instant>)>,
     vdso: Option<Arc<Binary>>,
     next_id: u64,
+    opener: Opener,
+    comparing: Comparing,
     /// Files that no process maps, closed at the limit.
     pub(crate) evicted: u64,
     /// Times a file was not opened because processes map all that are held.
     pub(crate) refused: u64,
     /// Files that could not be opened or are none.
     pub(crate) unreadable: u64,
+    /// Files taken for different from others with their build ids because comparing them was too much.
+    pub(crate) uncompared: u64,
     /// Files that were opened through a process of the same cgroup.
     pub(crate) found_through_mates: u64,
     /// Files that got no slot because all were taken.
@@ -151,9 +160,12 @@ impl Binaries {
             unused_since: HashMap::default(),
             vdso: None,
             next_id: 0,
+            opener: Opener::new(OPEN_WAIT),
+            comparing: Comparing::default(),
             evicted: 0,
             refused: 0,
             unreadable: 0,
+            uncompared: 0,
             found_through_mates: 0,
             without_slot: 0,
         }
@@ -174,11 +186,17 @@ impl Binaries {
         if !self.make_room() {
             return None;
         }
-        let Ok(file) = open::open_mapped(source) else {
+        let Source { pid, start, end, inode, .. } = *source;
+        let (path, relatives) = (source.path.to_owned(), source.relatives.to_vec());
+        let opened = self.opener.run(move || {
+            let source = Source { pid, start, end, path: &path, inode, relatives: &relatives };
+            open::open_mapped(&source).and_then(FileId::with)
+        });
+        let Some(Ok((file, file_id))) = opened else {
             self.unreadable += 1;
             return None;
         };
-        self.hold(file, source.inode, source.path)
+        self.hold(file, file_id, inode, source.path)
     }
 
     /// A file that could not be opened through its process, through others of its cgroup.
@@ -191,20 +209,21 @@ impl Binaries {
         if !self.make_room() {
             return None;
         }
-        let file = open::open_in_roots(mates, path, inode)?.ok()?;
-        let binary = self.hold(file, inode, path)?;
+        let (owned_path, mates) = (path.to_owned(), mates.to_vec());
+        let opened = self.opener.run(move || {
+            let file = open::open_in_roots(&mates, &owned_path, inode)?.ok()?;
+            FileId::with(file).ok()
+        });
+        let (file, file_id) = opened.flatten()?;
+        let binary = self.hold(file, file_id, inode, path)?;
         self.found_through_mates += 1;
         Some(binary)
     }
 
-    fn hold(&mut self, file: File, inode: FileKey, path: &str) -> Option<Arc<Binary>> {
-        let Ok(file_id) = FileId::of(&file) else {
-            self.unreadable += 1;
-            return None;
-        };
+    fn hold(&mut self, file: File, file_id: FileId, inode: FileKey, path: &str) -> Option<Arc<Binary>> {
         let (binary, file) = match self.by_file.get(&file_id) {
             Some(known) if known.open_file().is_some() => (Arc::clone(known), Some(file)),
-            _ => self.add(file, path)?,
+            _ => self.add(file, file_id, path)?,
         };
         self.use_again(&binary);
         self.by_file.insert(file_id, Arc::clone(&binary));
@@ -217,7 +236,9 @@ impl Binaries {
     pub(crate) fn vdso(&mut self) -> Option<Arc<Binary>> {
         if self.vdso.is_none() {
             let file = symbolizer::vdso().ok()?;
-            self.vdso = Some(self.add(file, "[vdso]")?.0);
+            // Memory of this process's own: nothing to wait for.
+            let facts = read_facts(&file);
+            self.vdso = Some(self.insert(file, facts, "[vdso]")?);
         }
         self.vdso.clone()
     }
@@ -225,6 +246,11 @@ impl Binaries {
     /// The executable in a slot, also a short time after it was let go.
     pub(crate) fn by_slot(&self, slot: u32) -> Option<&Arc<Binary>> {
         self.slots.get(slot)
+    }
+
+    /// Times a file did not answer in time, or was not asked because others do not.
+    pub(crate) fn open_slow(&self) -> u64 {
+        self.opener.slow
     }
 
     /// Files held now.
@@ -256,14 +282,36 @@ impl Binaries {
     }
 
     /// The executable that a file is, and the file where it is but a copy. A build id alone proves nothing, a
-    /// container writes its own: two files are one only when every byte is. `None` when there is no slot left.
-    fn add(&mut self, file: File, path: &str) -> Option<(Arc<Binary>, Option<File>)> {
-        let facts = read_facts(&file);
-        if let Some(known) = self.by_build_id.get(&facts.build_id)
-            && known.open_file().is_some_and(|executable| same_content(&executable.file, &file))
-        {
-            return Some((Arc::clone(known), Some(file)));
+    /// container writes its own: two files are one only when every byte is. `None` when there is no slot left, or
+    /// the file does not let itself be read in time.
+    fn add(&mut self, file: File, file_id: FileId, path: &str) -> Option<(Arc<Binary>, Option<File>)> {
+        let Some((facts, file)) = self.opener.run(move || (read_facts(&file), file)) else {
+            self.unreadable += 1;
+            return None;
+        };
+        let known = self.by_build_id.get(&facts.build_id).cloned();
+        let Some((known, executable)) =
+            known.and_then(|known| Some((Arc::clone(&known), known.open_file()?)))
+        else {
+            return Some((self.insert(file, facts, path)?, None));
+        };
+        let Some(compare) = self.comparing.begin(Instant::now(), file_id, OPEN_WAIT / 2) else {
+            self.uncompared += 1;
+            return Some((self.insert(file, facts, path)?, None));
+        };
+        let compared = self.opener.run(move || (compare.is_same(&executable.file, &file), file));
+        let Some((is_same, file)) = compared else {
+            self.unreadable += 1;
+            return None;
+        };
+        self.uncompared += u64::from(is_same.is_none());
+        if is_same == Some(true) {
+            return Some((known, Some(file)));
         }
+        Some((self.insert(file, facts, path)?, None))
+    }
+
+    fn insert(&mut self, file: File, facts: Facts, path: &str) -> Option<Arc<Binary>> {
         let id = self.next_id + 1;
         let build_id = facts.build_id.clone();
         let binary = self.slots.insert(Instant::now(), |slot| Binary {
@@ -291,7 +339,7 @@ impl Binaries {
         if !build_id.is_empty() {
             self.by_build_id.insert(build_id, Arc::clone(&binary));
         }
-        Some((binary, None))
+        Some(binary)
     }
 
     /// A mapping is about to show it: it is not closed for another before the next look at what is mapped.

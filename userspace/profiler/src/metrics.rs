@@ -26,6 +26,8 @@ pub(crate) struct Figures {
     pub(crate) executables_evicted: u64,
     pub(crate) executables_refused: u64,
     pub(crate) executables_unreadable: u64,
+    pub(crate) executables_open_slow: u64,
+    pub(crate) executables_uncompared: u64,
     pub(crate) executables_found_through_mates: u64,
     /// Files, and looks for them.
     pub(crate) unopened_dropped: (u64, u64),
@@ -124,6 +126,16 @@ fn tables(figures: &Figures) -> Vec<Metric> {
             "kovar_profiler_executables_unreadable_total",
             "Mapped files that could not be opened.",
             figures.executables_unreadable,
+        ),
+        Metric::counter(
+            "kovar_profiler_executables_open_slow_total",
+            "Times a mapped file did not answer in time, or was not asked because too many do not.",
+            figures.executables_open_slow,
+        ),
+        Metric::counter(
+            "kovar_profiler_executables_uncompared_total",
+            "Files with the build id of another that were not compared with it because that was too much.",
+            figures.executables_uncompared,
         ),
         Metric::counter(
             "kovar_profiler_executables_found_through_cgroup_total",

@@ -82,11 +82,16 @@ fn copy(tail: &[u8]) -> File {
     file
 }
 
+fn add(binaries: &mut Binaries, file: File, path: &str) -> (Arc<Binary>, Option<File>) {
+    let file_id = FileId::of(&file).unwrap();
+    binaries.add(file, file_id, path).unwrap()
+}
+
 #[test]
 fn a_build_id_that_a_file_only_claims_does_not_make_it_another() {
     let mut binaries = Binaries::default();
-    let (one, _) = binaries.add(copy(b"a"), "/good").unwrap();
-    let (other, _) = binaries.add(copy(b"b"), "/evil").unwrap();
+    let (one, _) = add(&mut binaries, copy(b"a"), "/good");
+    let (other, _) = add(&mut binaries, copy(b"b"), "/evil");
     assert_ne!((one.id, one.slot), (other.id, other.slot));
 }
 
@@ -99,12 +104,12 @@ fn a_copy_of_a_small_program_in_another_container_is_the_same_executable() {
     small.write_all(&program).unwrap();
     again.write_all(&program).unwrap();
     let mut binaries = Binaries::default();
-    let (one, _) = binaries.add(small, "/bin/true").unwrap();
+    let (one, _) = add(&mut binaries, small, "/bin/true");
     if one.build_id.is_empty() {
         println!("skipped: /bin/true has no build id here");
         return;
     }
-    let (other, pinned) = binaries.add(again, "/bin/true").unwrap();
+    let (other, pinned) = add(&mut binaries, again, "/bin/true");
     assert_eq!(one.id, other.id);
     assert!(pinned.is_some(), "the copy's inode must not be used again while it stands for the executable");
 }
@@ -220,4 +225,27 @@ fn executables_leave_half_of_the_open_files_to_others() {
     let binaries = Binaries::default();
     assert!(binaries.files_max <= FILES_MAX && binaries.files_max <= file_limit() / 2);
     assert!(binaries.files_max > 0);
+}
+
+#[test]
+fn a_file_that_does_not_answer_counts_as_one_that_cannot_be_opened_and_others_are_opened_later() {
+    let mut path = String::new();
+    let (source, mut binaries, begun) = (own_source(&mut path), Binaries::default(), Instant::now());
+    let (release, held) = std::sync::mpsc::sync_channel::<()>(0);
+    let held = Arc::new(Mutex::new(held));
+    binaries.opener = Opener::new(Duration::ZERO);
+    for _ in 0..opener::THREADS_STUCK_MAX {
+        let held = Arc::clone(&held);
+        assert_eq!(binaries.opener.run(move || held.lock().is_ok_and(|held| held.recv().is_err())), None);
+    }
+    let slow = binaries.open_slow();
+    assert!(binaries.open(&source).is_none());
+    assert_eq!((binaries.open_slow(), binaries.unreadable, binaries.len()), (slow + 1, 1, 0));
+    drop(release);
+    binaries.opener.wait = OPEN_WAIT;
+    while binaries.open(&source).is_none() {
+        assert!(begun.elapsed() < OPEN_WAIT, "no thread answers any more");
+        std::thread::yield_now();
+    }
+    assert_eq!(binaries.len(), 1);
 }

@@ -64,6 +64,8 @@ impl Session {
             executables_evicted: binaries.evicted,
             executables_refused: binaries.refused,
             executables_unreadable: binaries.unreadable,
+            executables_open_slow: binaries.open_slow(),
+            executables_uncompared: binaries.uncompared,
             executables_found_through_mates: binaries.found_through_mates,
             unopened_dropped: processes.unopened_dropped(),
             maps_read: processes.maps_read,
