@@ -1,7 +1,7 @@
 //! Executable files: opened once while a process still maps them, held, shared by all their processes.
 
 use std::fs::File;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use foldhash::{HashMap, HashSet};
@@ -9,16 +9,20 @@ use symbolizer::Executable;
 
 use crate::host::file_limit;
 use crate::mapping::FileKey;
+use closer::Closer;
 use content::{Comparing, FileId};
 use opener::Opener;
 use slots::Slots;
 
+mod binary;
+mod closer;
 mod content;
 mod facts;
 mod open;
 mod opener;
 mod slots;
 
+pub(crate) use binary::Binary;
 pub use facts::{Facts, read_facts};
 pub(crate) use open::{RELATIVES_MAX, Source};
 
@@ -31,25 +35,6 @@ const FILE_LIMIT_PART: usize = 2;
 const OPEN_WAIT: Duration = if cfg!(test) { Duration::from_secs(60) } else { Duration::from_millis(100) };
 /// How long a file that no process maps is kept: its file system may want to be let go.
 const UNUSED_KEPT: Duration = Duration::from_secs(30);
-
-/// A file with what its headers say.
-#[derive(Debug)]
-pub(crate) struct Binary {
-    /// Unique among the executables of this process's life.
-    pub(crate) id: u64,
-    /// In the kernel's table of executables; given to another file only after this one was let go.
-    pub(crate) slot: u32,
-    /// As its process sees it.
-    pub(crate) path: String,
-    pub(crate) build_id: Vec<u8>,
-    /// For the symbolizer and the unwind tables; `None` once no process maps it, so that its file system can
-    /// be let go.
-    executable: Mutex<Option<Arc<Executable>>>,
-    /// The last component of the path.
-    pub(crate) name: String,
-    /// Executable segments: (file offset, bytes in the file, address at link time).
-    segments: Vec<(u64, u64, u64)>,
-}
 
 /// All files held.
 #[derive(Debug)]
@@ -65,6 +50,7 @@ pub(crate) struct Binaries {
     vdso: Option<Arc<Binary>>,
     next_id: u64,
     opener: Opener,
+    closer: Closer,
     comparing: Comparing,
     /// Files that no process maps, closed at the limit.
     pub(crate) evicted: u64,
@@ -85,62 +71,7 @@ pub(crate) struct Binaries {
 struct Held {
     binary: Arc<Binary>,
     /// Keeps the inode from being used again, also where the executable's own file is another copy.
-    _file: Option<File>,
-}
-
-impl Binary {
-    /// The open file, while some process maps it.
-    pub(crate) fn open_file(&self) -> Option<Arc<Executable>> {
-        self.executable.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn close(&self) {
-        *self.executable.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    /// Whether it is an ELF file with code.
-    pub(crate) fn has_code(&self) -> bool {
-        !self.segments.is_empty()
-    }
-
-    /// Where in the file the segment ends that begins, by whole pages, at this offset.
-    pub(crate) fn segment_end(&self, file_offset: u64, page_bytes: u64) -> Option<u64> {
-        let begins = |start: u64| start - start % page_bytes == file_offset;
-        let (start, bytes, _) = self.segments.iter().find(|(start, _, _)| begins(*start))?;
-        start.checked_add(*bytes)?.checked_next_multiple_of(page_bytes)
-    }
-
-    /// The address that a file offset has at link time, which a backend needs to symbolize later.
-    pub(crate) fn link_address(&self, file_offset: u64) -> u64 {
-        let segment = self
-            .segments
-            .iter()
-            .find(|(start, bytes, _)| file_offset >= *start && file_offset - start < *bytes);
-        segment.map_or(file_offset, |(start, _, address)| address.wrapping_add(file_offset - start))
-    }
-
-    /// Start, end and file offset of the first executable segment, at link time.
-    pub(crate) fn extent(&self) -> (u64, u64, u64) {
-        let Some((offset, _, start)) = self.segments.first() else {
-            return (0, u64::MAX, 0);
-        };
-        let end = self.segments.iter().map(|(_, bytes, address)| address.saturating_add(*bytes)).max();
-        (*start, end.unwrap_or(u64::MAX), *offset)
-    }
-
-    /// A file of which nothing is known.
-    #[cfg(test)]
-    pub(crate) fn for_test(id: u64, slot: u32) -> Self {
-        Self {
-            id,
-            slot,
-            path: format!("/{id}"),
-            build_id: Vec::new(),
-            executable: Mutex::new(None),
-            name: id.to_string(),
-            segments: Vec::new(),
-        }
-    }
+    file: Option<File>,
 }
 
 impl Default for Binaries {
@@ -161,6 +92,7 @@ impl Binaries {
             vdso: None,
             next_id: 0,
             opener: Opener::new(OPEN_WAIT),
+            closer: Closer::default(),
             comparing: Comparing::default(),
             evicted: 0,
             refused: 0,
@@ -227,7 +159,7 @@ impl Binaries {
         };
         self.use_again(&binary);
         self.by_file.insert(file_id, Arc::clone(&binary));
-        let held = Held { binary: Arc::clone(&binary), _file: file };
+        let held = Held { binary: Arc::clone(&binary), file };
         self.by_key.insert((inode, path.to_owned()), held);
         Some(binary)
     }
@@ -262,13 +194,14 @@ impl Binaries {
     /// Gives their slots.
     pub(crate) fn retain(&mut self, now: Instant, in_use: &HashSet<u64>) -> Vec<u32> {
         let vdso = self.vdso.as_ref().map(|binary| binary.id);
+        let can_close = self.closer.is_ready();
         let mut gone = Vec::new();
         self.unused_since.retain(|id, (binary, unused_since)| {
             if in_use.contains(id) || Some(*id) == vdso {
                 *unused_since = None;
                 return true;
             }
-            let keep = now.duration_since(*unused_since.get_or_insert(now)) < UNUSED_KEPT;
+            let keep = now.duration_since(*unused_since.get_or_insert(now)) < UNUSED_KEPT || !can_close;
             if !keep {
                 gone.push(Arc::clone(binary));
             }
@@ -314,24 +247,27 @@ impl Binaries {
     fn insert(&mut self, file: File, facts: Facts, path: &str) -> Option<Arc<Binary>> {
         let id = self.next_id + 1;
         let build_id = facts.build_id.clone();
+        let executable = Arc::new(Executable {
+            id,
+            file,
+            path: path.to_owned(),
+            build_id: facts.build_id.clone(),
+            symbol_bytes: facts.symbol_bytes,
+            debug_bytes: facts.debug_bytes,
+        });
         let binary = self.slots.insert(Instant::now(), |slot| Binary {
             id,
             slot,
             path: path.to_owned(),
-            build_id: facts.build_id.clone(),
-            executable: Mutex::new(Some(Arc::new(Executable {
-                id,
-                file,
-                path: path.to_owned(),
-                build_id: facts.build_id,
-                symbol_bytes: facts.symbol_bytes,
-                debug_bytes: facts.debug_bytes,
-            }))),
+            build_id: facts.build_id,
+            executable: Mutex::new(Some(Arc::clone(&executable))),
             name: path.rsplit('/').next().unwrap_or(path).to_owned(),
             segments: facts.segments,
         });
         let Some(binary) = binary else {
             self.without_slot += 1;
+            // Its thread just answered.
+            self.opener.run(move || drop(executable));
             return None;
         };
         self.next_id = id;
@@ -350,13 +286,14 @@ impl Binaries {
     }
 
     /// At the limit, closes the file that no process maps for the longest time; its slot goes when it would have
-    /// gone anyway. False when processes map all: a file closed under them could never be read again.
+    /// gone anyway. False when there is none: a file closed under them could never be read again.
     fn make_room(&mut self) -> bool {
         if self.by_key.len() < self.files_max {
             return true;
         }
+        let can_close = self.closer.is_ready();
         let unused = self.unused_since.values().filter_map(|(binary, since)| Some((binary, (*since)?)));
-        let closable = unused.filter(|(binary, _)| binary.open_file().is_some());
+        let closable = unused.filter(|(binary, _)| can_close && binary.open_file().is_some());
         let Some(oldest) = closable.min_by_key(|(_, since)| *since).map(|(binary, _)| Arc::clone(binary))
         else {
             self.refused += 1;
@@ -374,10 +311,19 @@ impl Binaries {
             return;
         }
         let ids: HashSet<u64> = gone.iter().map(|binary| binary.id).collect();
-        self.by_key.retain(|_, held| !ids.contains(&held.binary.id));
+        let entries = self.by_key.extract_if(|_, held| ids.contains(&held.binary.id));
+        let files = entries.filter_map(|(_, held)| held.file).collect();
         self.by_file.retain(|_, binary| !ids.contains(&binary.id));
         self.by_build_id.retain(|_, binary| !ids.contains(&binary.id));
-        gone.iter().for_each(|binary| binary.close());
+        let executables = gone.iter().filter_map(|binary| binary.take_file()).collect();
+        self.closer.close(files, executables);
+    }
+}
+
+impl Drop for Binaries {
+    fn drop(&mut self) {
+        let all: Vec<_> = self.unused_since.drain().map(|(_, (binary, _))| binary).collect();
+        self.close(&all);
     }
 }
 
