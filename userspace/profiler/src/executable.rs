@@ -1,64 +1,65 @@
 //! Executable files: opened once while a process still maps them, held, shared by all their processes.
 
 use std::fs::File;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use foldhash::{HashMap, HashSet};
 use symbolizer::Executable;
 
+use crate::host::file_limit;
 use crate::mapping::FileKey;
-use content::{FileId, same_content};
+use closer::Closer;
+use content::{Comparing, FileId};
+use opener::Opener;
 use slots::Slots;
 
+mod binary;
+mod closer;
 mod content;
 mod facts;
 mod open;
+mod opener;
 mod slots;
 
+pub(crate) use binary::Binary;
 pub use facts::{Facts, read_facts};
 pub(crate) use open::{RELATIVES_MAX, Source};
 
-/// Files held open; the longest unmapped go first, what was read from them stays.
-const FILES_MAX: usize = 4096;
+/// Files held open, as many as there are slots: only those that no process maps are closed for another.
+const FILES_MAX: usize = abi::EXECUTABLES_MAX as usize;
+/// The part of the process's limit of open files that they may take.
+const FILE_LIMIT_PART: usize = 2;
+/// How long the draining thread waits for a file, each time it asks for something of it. Tests do not ask how fast a
+/// loaded machine is.
+const OPEN_WAIT: Duration = if cfg!(test) { Duration::from_secs(60) } else { Duration::from_millis(100) };
 /// How long a file that no process maps is kept: its file system may want to be let go.
 const UNUSED_KEPT: Duration = Duration::from_secs(30);
 
-/// A file with what its headers say.
-#[derive(Debug)]
-pub(crate) struct Binary {
-    /// Unique among the executables of this process's life.
-    pub(crate) id: u64,
-    /// In the kernel's table of executables; given to another file only after this one was let go.
-    pub(crate) slot: u32,
-    /// As its process sees it.
-    pub(crate) path: String,
-    pub(crate) build_id: Vec<u8>,
-    /// For the symbolizer and the unwind tables; `None` once no process maps it, so that its file system can
-    /// be let go.
-    executable: Mutex<Option<Arc<Executable>>>,
-    /// The last component of the path.
-    pub(crate) name: String,
-    /// Executable segments: (file offset, bytes in the file, address at link time).
-    segments: Vec<(u64, u64, u64)>,
-}
-
 /// All files held.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Binaries {
+    /// Files held open at most.
+    files_max: usize,
     by_key: HashMap<(FileKey, String), Held>,
     by_file: HashMap<FileId, Arc<Binary>>,
     by_build_id: HashMap<Vec<u8>, Arc<Binary>>,
     slots: Slots,
-    /// Those that have a slot, and since when no process maps them.
+    /// Those that have a slot, and since when no process maps them; none do that were asked for since the last look.
     unused_since: HashMap<u64, (Arc<Binary>, Option<Instant>)>,
     vdso: Option<Arc<Binary>>,
     next_id: u64,
-    uses: u64,
-    /// Files dropped at the limit.
+    opener: Opener,
+    closer: Closer,
+    comparing: Comparing,
+    /// Files that no process maps, closed at the limit.
     pub(crate) evicted: u64,
+    /// Times a file was not opened because processes map all that are held.
+    pub(crate) refused: u64,
     /// Files that could not be opened or are none.
     pub(crate) unreadable: u64,
+    /// Files taken for different from others with their build ids because comparing them was too much.
+    pub(crate) uncompared: u64,
     /// Files that were opened through a process of the same cgroup.
     pub(crate) found_through_mates: u64,
     /// Files that got no slot because all were taken.
@@ -70,73 +71,43 @@ pub(crate) struct Binaries {
 struct Held {
     binary: Arc<Binary>,
     /// Keeps the inode from being used again, also where the executable's own file is another copy.
-    _file: Option<File>,
-    file_id: FileId,
-    used: u64,
+    file: Option<File>,
 }
 
-impl Binary {
-    /// The open file, while some process maps it.
-    pub(crate) fn open_file(&self) -> Option<Arc<Executable>> {
-        self.executable.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn close(&self) {
-        *self.executable.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    /// Whether it is an ELF file with code.
-    pub(crate) fn has_code(&self) -> bool {
-        !self.segments.is_empty()
-    }
-
-    /// Where in the file the segment ends that begins, by whole pages, at this offset.
-    pub(crate) fn segment_end(&self, file_offset: u64, page_bytes: u64) -> Option<u64> {
-        let begins = |start: u64| start - start % page_bytes == file_offset;
-        let (start, bytes, _) = self.segments.iter().find(|(start, _, _)| begins(*start))?;
-        start.checked_add(*bytes)?.checked_next_multiple_of(page_bytes)
-    }
-
-    /// The address that a file offset has at link time, which a backend needs to symbolize later.
-    pub(crate) fn link_address(&self, file_offset: u64) -> u64 {
-        let segment = self
-            .segments
-            .iter()
-            .find(|(start, bytes, _)| file_offset >= *start && file_offset - start < *bytes);
-        segment.map_or(file_offset, |(start, _, address)| address.wrapping_add(file_offset - start))
-    }
-
-    /// Start, end and file offset of the first executable segment, at link time.
-    pub(crate) fn extent(&self) -> (u64, u64, u64) {
-        let Some((offset, _, start)) = self.segments.first() else {
-            return (0, u64::MAX, 0);
-        };
-        let end = self.segments.iter().map(|(_, bytes, address)| address.saturating_add(*bytes)).max();
-        (*start, end.unwrap_or(u64::MAX), *offset)
-    }
-
-    /// A file of which nothing is known.
-    #[cfg(test)]
-    pub(crate) fn for_test(id: u64, slot: u32) -> Self {
-        Self {
-            id,
-            slot,
-            path: format!("/{id}"),
-            build_id: Vec::new(),
-            executable: Mutex::new(None),
-            name: id.to_string(),
-            segments: Vec::new(),
-        }
+impl Default for Binaries {
+    fn default() -> Self {
+        Self::new(FILES_MAX.min(file_limit() / FILE_LIMIT_PART))
     }
 }
 
 impl Binaries {
+    fn new(files_max: usize) -> Self {
+        Self {
+            files_max,
+            by_key: HashMap::default(),
+            by_file: HashMap::default(),
+            by_build_id: HashMap::default(),
+            slots: Slots::default(),
+            unused_since: HashMap::default(),
+            vdso: None,
+            next_id: 0,
+            opener: Opener::new(OPEN_WAIT),
+            closer: Closer::default(),
+            comparing: Comparing::default(),
+            evicted: 0,
+            refused: 0,
+            unreadable: 0,
+            uncompared: 0,
+            found_through_mates: 0,
+            without_slot: 0,
+        }
+    }
+
     /// The executable that a held inode is: the kernel's word for it is enough, nothing is opened.
     pub(crate) fn held(&mut self, inode: FileKey, path: &str) -> Option<Arc<Binary>> {
-        self.uses += 1;
-        let held = self.by_key.get_mut(&(inode, path.to_owned()))?;
-        held.used = self.uses;
-        Some(Arc::clone(&held.binary))
+        let binary = Arc::clone(&self.by_key.get(&(inode, path.to_owned()))?.binary);
+        self.use_again(&binary);
+        Some(binary)
     }
 
     /// The file behind a mapping; `None` when it cannot be had. Opened only when no such inode is held.
@@ -144,11 +115,20 @@ impl Binaries {
         if let Some(binary) = self.held(source.inode, source.path) {
             return Some(binary);
         }
-        let Ok(file) = open::open_mapped(source) else {
+        if !self.make_room() {
+            return None;
+        }
+        let Source { pid, start, end, inode, .. } = *source;
+        let (path, relatives) = (source.path.to_owned(), source.relatives.to_vec());
+        let opened = self.opener.run(move || {
+            let source = Source { pid, start, end, path: &path, inode, relatives: &relatives };
+            open::open_mapped(&source).and_then(FileId::with)
+        });
+        let Some(Ok((file, file_id))) = opened else {
             self.unreadable += 1;
             return None;
         };
-        self.hold(file, source.inode, source.path)
+        self.hold(file, file_id, inode, source.path)
     }
 
     /// A file that could not be opened through its process, through others of its cgroup.
@@ -158,24 +138,28 @@ impl Binaries {
         path: &str,
         mates: &[u32],
     ) -> Option<Arc<Binary>> {
-        let file = open::open_in_roots(mates, path, inode)?.ok()?;
-        let binary = self.hold(file, inode, path)?;
+        if !self.make_room() {
+            return None;
+        }
+        let (owned_path, mates) = (path.to_owned(), mates.to_vec());
+        let opened = self.opener.run(move || {
+            let file = open::open_in_roots(&mates, &owned_path, inode)?.ok()?;
+            FileId::with(file).ok()
+        });
+        let (file, file_id) = opened.flatten()?;
+        let binary = self.hold(file, file_id, inode, path)?;
         self.found_through_mates += 1;
         Some(binary)
     }
 
-    fn hold(&mut self, file: File, inode: FileKey, path: &str) -> Option<Arc<Binary>> {
-        let Ok(file_id) = FileId::of(&file) else {
-            self.unreadable += 1;
-            return None;
-        };
+    fn hold(&mut self, file: File, file_id: FileId, inode: FileKey, path: &str) -> Option<Arc<Binary>> {
         let (binary, file) = match self.by_file.get(&file_id) {
             Some(known) if known.open_file().is_some() => (Arc::clone(known), Some(file)),
-            _ => self.add(file, path)?,
+            _ => self.add(file, file_id, path)?,
         };
-        self.make_room();
+        self.use_again(&binary);
         self.by_file.insert(file_id, Arc::clone(&binary));
-        let held = Held { binary: Arc::clone(&binary), _file: file, file_id, used: self.uses };
+        let held = Held { binary: Arc::clone(&binary), file };
         self.by_key.insert((inode, path.to_owned()), held);
         Some(binary)
     }
@@ -184,7 +168,9 @@ impl Binaries {
     pub(crate) fn vdso(&mut self) -> Option<Arc<Binary>> {
         if self.vdso.is_none() {
             let file = symbolizer::vdso().ok()?;
-            self.vdso = Some(self.add(file, "[vdso]")?.0);
+            // Memory of this process's own: nothing to wait for.
+            let facts = read_facts(&file);
+            self.vdso = Some(self.insert(file, facts, "[vdso]")?);
         }
         self.vdso.clone()
     }
@@ -192,6 +178,11 @@ impl Binaries {
     /// The executable in a slot, also a short time after it was let go.
     pub(crate) fn by_slot(&self, slot: u32) -> Option<&Arc<Binary>> {
         self.slots.get(slot)
+    }
+
+    /// Times a file did not answer in time, or was not asked because others do not.
+    pub(crate) fn open_slow(&self) -> u64 {
+        self.opener.slow
     }
 
     /// Files held now.
@@ -203,60 +194,80 @@ impl Binaries {
     /// Gives their slots.
     pub(crate) fn retain(&mut self, now: Instant, in_use: &HashSet<u64>) -> Vec<u32> {
         let vdso = self.vdso.as_ref().map(|binary| binary.id);
+        let can_close = self.closer.is_ready();
         let mut gone = Vec::new();
         self.unused_since.retain(|id, (binary, unused_since)| {
             if in_use.contains(id) || Some(*id) == vdso {
                 *unused_since = None;
                 return true;
             }
-            let keep = now.duration_since(*unused_since.get_or_insert(now)) < UNUSED_KEPT;
+            let keep = now.duration_since(*unused_since.get_or_insert(now)) < UNUSED_KEPT || !can_close;
             if !keep {
                 gone.push(Arc::clone(binary));
             }
             keep
         });
         for binary in &gone {
-            binary.close();
             self.slots.free_later(now, binary.slot);
         }
-        if !gone.is_empty() {
-            let gone: HashSet<u64> = gone.iter().map(|binary| binary.id).collect();
-            self.by_key.retain(|_, held| !gone.contains(&held.binary.id));
-            self.by_file.retain(|_, binary| !gone.contains(&binary.id));
-            self.by_build_id.retain(|_, binary| !gone.contains(&binary.id));
-        }
+        self.close(&gone);
         gone.iter().map(|binary| binary.slot).collect()
     }
 
     /// The executable that a file is, and the file where it is but a copy. A build id alone proves nothing, a
-    /// container writes its own: two files are one only when every byte is. `None` when there is no slot left.
-    fn add(&mut self, file: File, path: &str) -> Option<(Arc<Binary>, Option<File>)> {
-        let facts = read_facts(&file);
-        if let Some(known) = self.by_build_id.get(&facts.build_id)
-            && known.open_file().is_some_and(|executable| same_content(&executable.file, &file))
-        {
-            return Some((Arc::clone(known), Some(file)));
+    /// container writes its own: two files are one only when every byte is. `None` when there is no slot left, or
+    /// the file does not let itself be read in time.
+    fn add(&mut self, file: File, file_id: FileId, path: &str) -> Option<(Arc<Binary>, Option<File>)> {
+        let Some((facts, file)) = self.opener.run(move || (read_facts(&file), file)) else {
+            self.unreadable += 1;
+            return None;
+        };
+        let known = self.by_build_id.get(&facts.build_id).cloned();
+        let Some((known, executable)) =
+            known.and_then(|known| Some((Arc::clone(&known), known.open_file()?)))
+        else {
+            return Some((self.insert(file, facts, path)?, None));
+        };
+        let Some(compare) = self.comparing.begin(Instant::now(), file_id, OPEN_WAIT / 2) else {
+            self.uncompared += 1;
+            return Some((self.insert(file, facts, path)?, None));
+        };
+        let compared = self.opener.run(move || (compare.is_same(&executable.file, &file), file));
+        let Some((is_same, file)) = compared else {
+            self.unreadable += 1;
+            return None;
+        };
+        self.uncompared += u64::from(is_same.is_none());
+        if is_same == Some(true) {
+            return Some((known, Some(file)));
         }
+        Some((self.insert(file, facts, path)?, None))
+    }
+
+    fn insert(&mut self, file: File, facts: Facts, path: &str) -> Option<Arc<Binary>> {
         let id = self.next_id + 1;
         let build_id = facts.build_id.clone();
+        let executable = Arc::new(Executable {
+            id,
+            file,
+            path: path.to_owned(),
+            build_id: facts.build_id.clone(),
+            symbol_bytes: facts.symbol_bytes,
+            debug_bytes: facts.debug_bytes,
+        });
         let binary = self.slots.insert(Instant::now(), |slot| Binary {
             id,
             slot,
             path: path.to_owned(),
-            build_id: facts.build_id.clone(),
-            executable: Mutex::new(Some(Arc::new(Executable {
-                id,
-                file,
-                path: path.to_owned(),
-                build_id: facts.build_id,
-                symbol_bytes: facts.symbol_bytes,
-                debug_bytes: facts.debug_bytes,
-            }))),
+            build_id: facts.build_id,
+            executable: Mutex::new(Some(Arc::clone(&executable))),
             name: path.rsplit('/').next().unwrap_or(path).to_owned(),
             segments: facts.segments,
         });
         let Some(binary) = binary else {
             self.without_slot += 1;
+            // Its thread just answered.
+            self.opener.run(move || drop(executable));
             return None;
         };
         self.next_id = id;
@@ -264,25 +275,55 @@ impl Binaries {
         if !build_id.is_empty() {
             self.by_build_id.insert(build_id, Arc::clone(&binary));
         }
-        Some((binary, None))
+        Some(binary)
     }
 
-    /// Closes the longest unmapped file at the limit; where its processes still run, it stays as it is known.
-    fn make_room(&mut self) {
-        if self.by_key.len() < FILES_MAX {
-            return;
+    /// A mapping is about to show it: it is not closed for another before the next look at what is mapped.
+    fn use_again(&mut self, binary: &Binary) {
+        if let Some((_, unused_since)) = self.unused_since.get_mut(&binary.id) {
+            *unused_since = None;
         }
-        let oldest = self.by_key.iter().min_by_key(|(_, held)| held.used).map(|(key, _)| key.clone());
-        let Some(held) = oldest.and_then(|key| self.by_key.remove(&key)) else {
-            return;
+    }
+
+    /// At the limit, closes the file that no process maps for the longest time; its slot goes when it would have
+    /// gone anyway. False when there is none: a file closed under them could never be read again.
+    fn make_room(&mut self) -> bool {
+        if self.by_key.len() < self.files_max {
+            return true;
+        }
+        let can_close = self.closer.is_ready();
+        let unused = self.unused_since.values().filter_map(|(binary, since)| Some((binary, (*since)?)));
+        let closable = unused.filter(|(binary, _)| can_close && binary.open_file().is_some());
+        let Some(oldest) = closable.min_by_key(|(_, since)| *since).map(|(binary, _)| Arc::clone(binary))
+        else {
+            self.refused += 1;
+            return false;
         };
-        self.evicted += 1;
-        self.by_file.remove(&held.file_id);
-        let id = held.binary.id;
-        if !self.by_key.values().any(|other| other.binary.id == id) {
-            held.binary.close();
-            self.by_build_id.retain(|_, binary| binary.id != id);
+        let held = self.by_key.len();
+        self.close(&[oldest]);
+        self.evicted += (held - self.by_key.len()) as u64;
+        true
+    }
+
+    /// Closes executables and all that stands for them, so that they are opened anew when they are mapped again.
+    fn close(&mut self, gone: &[Arc<Binary>]) {
+        if gone.is_empty() {
+            return;
         }
+        let ids: HashSet<u64> = gone.iter().map(|binary| binary.id).collect();
+        let entries = self.by_key.extract_if(|_, held| ids.contains(&held.binary.id));
+        let files = entries.filter_map(|(_, held)| held.file).collect();
+        self.by_file.retain(|_, binary| !ids.contains(&binary.id));
+        self.by_build_id.retain(|_, binary| !ids.contains(&binary.id));
+        let executables = gone.iter().filter_map(|binary| binary.take_file()).collect();
+        self.closer.close(files, executables);
+    }
+}
+
+impl Drop for Binaries {
+    fn drop(&mut self) {
+        let all: Vec<_> = self.unused_since.drain().map(|(_, (binary, _))| binary).collect();
+        self.close(&all);
     }
 }
 

@@ -117,6 +117,14 @@ pub(crate) fn raise_file_limit() {
     }
 }
 
+/// Files this process may have open; 0 when the kernel does not say.
+pub(crate) fn file_limit() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a complete rlimit, written by the kernel; failing leaves it as it is.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
+}
+
 /// Major and minor of the running kernel; (0, 0) when uname says something else.
 pub(crate) fn kernel_version() -> (u32, u32) {
     parse_version(&fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default())

@@ -24,8 +24,11 @@ pub(crate) struct Figures {
     pub(crate) cgroups_dropped: u64,
     pub(crate) executables: usize,
     pub(crate) executables_evicted: u64,
+    pub(crate) executables_refused: u64,
     pub(crate) executables_unreadable: u64,
     pub(crate) executables_without_slot: u64,
+    pub(crate) executables_open_slow: u64,
+    pub(crate) executables_uncompared: u64,
     pub(crate) executables_found_through_mates: u64,
     /// Files, and looks for them.
     pub(crate) unopened_dropped: (u64, u64),
@@ -67,6 +70,7 @@ pub(crate) fn collect(figures: &Figures) -> Vec<Metric> {
         Metric::counter("kovar_profiler_samples_incomplete_total", help, count).with("reason", end.name())
     }));
     metrics.extend(tables(figures));
+    metrics.extend(executables(figures));
     metrics.extend(figures.map_bytes.iter().map(|(map, bytes)| {
         let help = "Memory of each BPF map, as the kernel accounts it.";
         Metric::gauge("kovar_profiler_map_bytes", help, *bytes as f64).with("map", map.clone())
@@ -94,14 +98,12 @@ fn ticks(ticks: &Ticks) -> Vec<Metric> {
 
 fn tables(figures: &Figures) -> Vec<Metric> {
     let gauge = |name, help, value: usize| Metric::gauge(name, help, value as f64);
-    let (files_evicted, looks_left_out) = figures.unopened_dropped;
     vec![
         gauge("kovar_profiler_cpus", "CPUs that are sampled.", figures.cpus),
         gauge("kovar_profiler_stacks", "Distinct stacks known.", figures.stacks),
         gauge("kovar_profiler_frames", "Distinct frames known.", figures.frames),
         gauge("kovar_profiler_process_images", "Process images known.", figures.images),
         gauge("kovar_profiler_cgroups", "Cgroup paths known.", figures.cgroups),
-        gauge("kovar_profiler_executables", "Executable files held open.", figures.executables),
         Metric::counter(
             "kovar_profiler_frames_dropped_total",
             "Frames shown as unknown because too many were known.",
@@ -114,9 +116,31 @@ fn tables(figures: &Figures) -> Vec<Metric> {
         ),
         Metric::counter("kovar_profiler_stacks_evicted_total", "Stacks let go.", figures.stacks_evicted),
         Metric::counter(
+            "kovar_profiler_events_undecodable_total",
+            "Records of the ring buffer that were none of ours.",
+            figures.undecodable,
+        ),
+    ]
+}
+
+/// Mapped files.
+fn executables(figures: &Figures) -> Vec<Metric> {
+    let (files_evicted, looks_left_out) = figures.unopened_dropped;
+    vec![
+        Metric::gauge(
+            "kovar_profiler_executables",
+            "Executable files held open.",
+            figures.executables as f64,
+        ),
+        Metric::counter(
             "kovar_profiler_executables_evicted_total",
-            "Executable files closed because too many were open.",
+            "Executable files that no process maps, closed because too many were open.",
             figures.executables_evicted,
+        ),
+        Metric::counter(
+            "kovar_profiler_executables_refused_total",
+            "Times a mapped file was not opened because too many are open that processes map.",
+            figures.executables_refused,
         ),
         Metric::counter(
             "kovar_profiler_executables_unreadable_total",
@@ -127,6 +151,16 @@ fn tables(figures: &Figures) -> Vec<Metric> {
             "kovar_profiler_executables_without_slot_total",
             "Mapped files that found no room among those that are unwound.",
             figures.executables_without_slot,
+        ),
+        Metric::counter(
+            "kovar_profiler_executables_open_slow_total",
+            "Times a mapped file did not answer in time, or was not asked because too many do not.",
+            figures.executables_open_slow,
+        ),
+        Metric::counter(
+            "kovar_profiler_executables_uncompared_total",
+            "Files with the build id of another that were not compared with it because that was too much.",
+            figures.executables_uncompared,
         ),
         Metric::counter(
             "kovar_profiler_executables_found_through_cgroup_total",
@@ -142,11 +176,6 @@ fn tables(figures: &Figures) -> Vec<Metric> {
             "kovar_profiler_executables_looks_left_out_total",
             "Times such a file was not looked for because too many were within a second.",
             looks_left_out,
-        ),
-        Metric::counter(
-            "kovar_profiler_events_undecodable_total",
-            "Records of the ring buffer that were none of ours.",
-            figures.undecodable,
         ),
     ]
 }

@@ -82,11 +82,16 @@ fn copy(tail: &[u8]) -> File {
     file
 }
 
+fn add(binaries: &mut Binaries, file: File, path: &str) -> (Arc<Binary>, Option<File>) {
+    let file_id = FileId::of(&file).unwrap();
+    binaries.add(file, file_id, path).unwrap()
+}
+
 #[test]
 fn a_build_id_that_a_file_only_claims_does_not_make_it_another() {
     let mut binaries = Binaries::default();
-    let (one, _) = binaries.add(copy(b"a"), "/good").unwrap();
-    let (other, _) = binaries.add(copy(b"b"), "/evil").unwrap();
+    let (one, _) = add(&mut binaries, copy(b"a"), "/good");
+    let (other, _) = add(&mut binaries, copy(b"b"), "/evil");
     assert_ne!((one.id, one.slot), (other.id, other.slot));
 }
 
@@ -99,12 +104,12 @@ fn a_copy_of_a_small_program_in_another_container_is_the_same_executable() {
     small.write_all(&program).unwrap();
     again.write_all(&program).unwrap();
     let mut binaries = Binaries::default();
-    let (one, _) = binaries.add(small, "/bin/true").unwrap();
+    let (one, _) = add(&mut binaries, small, "/bin/true");
     if one.build_id.is_empty() {
         println!("skipped: /bin/true has no build id here");
         return;
     }
-    let (other, pinned) = binaries.add(again, "/bin/true").unwrap();
+    let (other, pinned) = add(&mut binaries, again, "/bin/true");
     assert_eq!(one.id, other.id);
     assert!(pinned.is_some(), "the copy's inode must not be used again while it stands for the executable");
 }
@@ -159,4 +164,88 @@ fn a_file_that_no_image_maps_is_closed_after_a_while_and_its_slot_let_go() {
     assert_eq!(binaries.by_slot(binary.slot).unwrap().id, binary.id, "stacks on their way name it");
     let again = binaries.open(&source).unwrap();
     assert!(again.id != binary.id && again.slot != binary.slot);
+}
+
+/// The file of a path as this process would map it.
+fn mapped_file(path: &str) -> (FileKey, String) {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = std::fs::metadata(path).unwrap();
+    let device = metadata.dev();
+    let (major, minor) = (libc::major(device), libc::minor(device));
+    (FileKey { major, minor, inode: metadata.ino() }, path.to_owned())
+}
+
+/// Opens a file by its path in this process's root.
+fn open_by_path(binaries: &mut Binaries, (inode, path): &(FileKey, String)) -> Option<Arc<Binary>> {
+    let pid = std::process::id();
+    binaries.open(&Source { pid, start: 0, end: 0, path, inode: *inode, relatives: &[] })
+}
+
+#[test]
+fn at_the_limit_a_file_that_is_mapped_stays_open_and_one_that_is_not_makes_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let files: Vec<_> = ["service", "job", "newcomer", "late"]
+        .map(|name| folder.path().join(name).to_str().unwrap().to_owned())
+        .into_iter()
+        .inspect(|path| std::fs::write(path, path).unwrap())
+        .map(|path| mapped_file(&path))
+        .collect();
+    let (mut binaries, now) = (Binaries::new(2), Instant::now());
+    let service = open_by_path(&mut binaries, &files[0]).unwrap();
+    let job = open_by_path(&mut binaries, &files[1]).unwrap();
+    assert!(open_by_path(&mut binaries, &files[2]).is_none(), "both are in use as far as is known");
+    assert_eq!((binaries.len(), binaries.refused, binaries.evicted), (2, 1, 0));
+    assert_eq!(binaries.retain(now, &HashSet::from_iter([service.id])), []);
+    let newcomer = open_by_path(&mut binaries, &files[2]).unwrap();
+    assert!(service.open_file().is_some() && newcomer.open_file().is_some());
+    assert!(job.open_file().is_none(), "no process maps it");
+    assert!(open_by_path(&mut binaries, &files[3]).is_none());
+    assert_eq!((binaries.len(), binaries.refused, binaries.evicted), (2, 2, 1));
+    assert_eq!(binaries.retain(now, &HashSet::from_iter([service.id, newcomer.id])), []);
+    assert_eq!(binaries.retain(now + UNUSED_KEPT, &HashSet::from_iter([service.id])), [job.slot]);
+    let again = open_by_path(&mut binaries, &files[1]).unwrap();
+    assert!(again.id != job.id && again.open_file().is_some(), "it is opened anew");
+}
+
+#[test]
+fn a_file_that_is_mapped_again_is_not_closed_for_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("job").to_str().unwrap().to_owned();
+    std::fs::write(&path, "job").unwrap();
+    let (file, mut binaries) = (mapped_file(&path), Binaries::new(1));
+    let job = open_by_path(&mut binaries, &file).unwrap();
+    binaries.retain(Instant::now(), &HashSet::default());
+    assert_eq!(binaries.held(file.0, &file.1).unwrap().id, job.id);
+    assert!(open_by_path(&mut binaries, &mapped_file("/proc/self/exe")).is_none());
+    assert!(job.open_file().is_some());
+}
+
+#[test]
+fn executables_leave_half_of_the_open_files_to_others() {
+    let binaries = Binaries::default();
+    assert!(binaries.files_max <= FILES_MAX && binaries.files_max <= file_limit() / 2);
+    assert!(binaries.files_max > 0);
+}
+
+#[test]
+fn a_file_that_does_not_answer_counts_as_one_that_cannot_be_opened_and_others_are_opened_later() {
+    let mut path = String::new();
+    let (source, mut binaries, begun) = (own_source(&mut path), Binaries::default(), Instant::now());
+    let (release, held) = std::sync::mpsc::sync_channel::<()>(0);
+    let held = Arc::new(Mutex::new(held));
+    binaries.opener = Opener::new(Duration::ZERO);
+    for _ in 0..opener::THREADS_STUCK_MAX {
+        let held = Arc::clone(&held);
+        assert_eq!(binaries.opener.run(move || held.lock().is_ok_and(|held| held.recv().is_err())), None);
+    }
+    let slow = binaries.open_slow();
+    assert!(binaries.open(&source).is_none());
+    assert_eq!((binaries.open_slow(), binaries.unreadable, binaries.len()), (slow + 1, 1, 0));
+    drop(release);
+    binaries.opener.wait = OPEN_WAIT;
+    while binaries.open(&source).is_none() {
+        assert!(begun.elapsed() < OPEN_WAIT, "no thread answers any more");
+        std::thread::yield_now();
+    }
+    assert_eq!(binaries.len(), 1);
 }
