@@ -26,6 +26,8 @@ const SECTION_BYTES_MAX: u64 = 256 << 20;
 const TERMINATORS_MAX: u32 = 4096;
 /// Rows of one section that are looked at, before neighbours are merged.
 const STEPS_MAX: u64 = 16 << 20;
+/// What one stub of a run costs: a few bytes stand for as many as their entry says.
+const STEPS_PER_STUB: u64 = 8;
 /// Length that says that a 64-bit length follows.
 const LENGTH_64_BIT: u32 = u32::MAX;
 
@@ -255,14 +257,14 @@ fn rows<'s, S: UnwindSection<Slice<'s>>>(
     }
 }
 
-/// Writes one row, which may stand for a run of stubs, each of which is a step; whether there is room for more.
+/// Writes one row, which may stand for a run of stubs, which are steps too; whether there is room for more.
 fn emit(offset: u32, end: u32, meant: Option<Meant>, steps_left: &mut u64, builder: &mut Builder) -> bool {
     match meant {
         None => builder.push(offset, None),
         Some(Meant::Rule(rule)) => builder.push(offset, Some(rule)),
         Some(Meant::Stubs { pushed_from }) => (offset..end).step_by(16).all(|stub| {
             let pushed = stub.saturating_add(u32::from(pushed_from));
-            *steps_left = steps_left.saturating_sub(1);
+            *steps_left = steps_left.saturating_sub(STEPS_PER_STUB);
             if *steps_left == 0 {
                 builder.dropped.cut = true;
                 builder.push(stub, None);
