@@ -23,6 +23,8 @@ use crate::stats::Stats;
 
 /// What a stub that jumps to another file's function is called, whichever it is.
 const STUB_NAME: &str = "[plt]";
+/// Memory of closed files that is given back to the system.
+const RETURNED_BYTES_MIN: u64 = 4 << 20;
 /// Names of functions and files shared between frames.
 const TEXTS_MAX: usize = 16_384;
 /// Executables remembered as having debug information that cannot be read.
@@ -84,10 +86,14 @@ impl Elf {
     pub(crate) fn release(&mut self, stats: &mut Stats) {
         if self.symbolizer.take().is_some() {
             stats.elf_released += 1;
+            let bytes: u64 = self.opened.values().map(|opened| opened.bytes).sum();
             self.opened.clear();
             self.debug_answers = 0;
             self.texts = Texts::default();
-            return_freed_memory();
+            // What little files took is soon used for other things, and memory that is given back must be cleared first.
+            if bytes >= RETURNED_BYTES_MIN {
+                return_freed_memory();
+            }
         }
     }
 

@@ -25,16 +25,20 @@ use crate::{run as build, workspace};
 const INIT: &str = "tests/vm/init.sh";
 /// The programs of the tests. Frame pointers are what the sampler follows where it has no unwind rows; an optimizing gcc
 /// leaves them out of leaf functions.
-const PROGRAMS: [Program; 5] = [
+const PROGRAMS: [Program; 7] = [
     Program::Kovar,
+    c("tests/programs/split.c", &["-O0", "-g", "-fno-omit-frame-pointer", "-pthread"]),
+    c("tests/programs/without.c", &["-O2"]),
+    c("tests/programs/plain.c", UNWOUND),
+    c("tests/programs/deep.c", UNWOUND),
+    c("tests/programs/alloca.c", &["-O2", "-fomit-frame-pointer", "-static"]),
     Program::C {
-        source: "tests/programs/split.c",
-        flags: &["-O0", "-g", "-fno-omit-frame-pointer", "-pthread"],
+        source: "tests/programs/tailcall.c",
+        others: &["tests/programs/tailcall_far.c"],
+        flags: &["-O3", "-flto", "-fomit-frame-pointer"],
     },
-    Program::C { source: "tests/programs/without.c", flags: &["-O2"] },
-    Program::C { source: "tests/programs/plain.c", flags: &["-O2", "-fomit-frame-pointer"] },
-    Program::C { source: "tests/programs/deep.c", flags: &["-O2", "-fomit-frame-pointer"] },
 ];
+const UNWOUND: &[&str] = &["-O2", "-fomit-frame-pointer"];
 /// From power on to power off; emulated, on a busy machine.
 const GUEST_LIMIT_S: u64 = 600;
 
@@ -75,6 +79,11 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
 /// The level `vm` of the tests: every kernel, the release binary being built.
 pub(crate) fn test() -> Result<Tally> {
     boot_all(&choose(&[])?, &workspace::root().join(INIT), Duration::from_secs(GUEST_LIMIT_S))
+}
+
+/// One file of C.
+const fn c(source: &'static str, flags: &'static [&'static str]) -> Program {
+    Program::C { source, others: &[], flags }
 }
 
 fn choose(names: &[String]) -> Result<Vec<&'static Series>> {

@@ -60,7 +60,7 @@ pub(super) fn run(runs: u32, is_written: bool) -> Result<bool> {
 }
 
 fn c(source: &'static str) -> Program {
-    Program::C { source, flags: STATIC }
+    Program::C { source, others: &[], flags: STATIC }
 }
 
 fn root(name: &'static str, subject: &str, mut programs: Vec<Program>) -> Root {

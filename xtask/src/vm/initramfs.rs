@@ -30,8 +30,9 @@ pub(crate) struct Root {
 pub(crate) enum Program {
     /// The release binary.
     Kovar,
-    /// A C program, compiled with these flags; its name is the file's without the ending.
-    C { source: &'static str, flags: &'static [&'static str] },
+    /// A C program, compiled with these flags and linked with the other files; its name is the first file's without the
+    /// ending.
+    C { source: &'static str, others: &'static [&'static str], flags: &'static [&'static str] },
     /// A binary, under its own name.
     Built(PathBuf),
 }
@@ -82,10 +83,12 @@ impl Program {
                 process::capture(Command::new("strip").arg("-o").arg(&kovar).arg(workspace::kovar()))?;
                 Ok(kovar)
             }
-            Self::C { source, flags } => {
+            Self::C { source, others, flags } => {
                 let source = workspace::root().join(source);
                 let program = home.join(source.file_stem().unwrap_or_default());
-                process::capture(Command::new("gcc").args(*flags).arg("-o").arg(&program).arg(&source))?;
+                let others = others.iter().map(|other| workspace::root().join(other));
+                let mut gcc = Command::new("gcc");
+                process::capture(gcc.args(*flags).arg("-o").arg(&program).arg(&source).args(others))?;
                 Ok(program)
             }
             Self::Built(path) => Ok(path.clone()),
