@@ -11,6 +11,8 @@ use crate::executable::Binary;
 
 /// Distinct frames kept.
 const FRAMES_MAX: usize = 262_144;
+/// So many are kept without asking whether a stack still has them; and then twice as many as were found to be had.
+const FRAMES_UNASKED: usize = 16_384;
 /// Addresses given to the symbolizer at once.
 const QUERIES_PER_JOB_MAX: usize = 2048;
 
@@ -83,6 +85,8 @@ pub(crate) struct Frames {
     /// Given, by job.
     asked: HashMap<u64, Vec<FrameId>>,
     next_job: u64,
+    /// Frames that stacks had when that was last looked at.
+    had: usize,
     /// Frames without a name that may get one later: code is made, modules are loaded.
     retries: VecDeque<Retry>,
     /// Frames that found the table full.
@@ -98,6 +102,7 @@ impl Frames {
             waiting: Vec::new(),
             asked: HashMap::new(),
             next_job: 0,
+            had: 0,
             retries: VecDeque::new(),
             dropped: 0,
             symbolizer,
@@ -136,6 +141,11 @@ impl Frames {
 
     pub(crate) fn len(&self) -> usize {
         self.frames.len()
+    }
+
+    /// Whether many frames may be of stacks that are gone.
+    pub(crate) fn may_be_thinned(&self) -> bool {
+        self.frames.len() > FRAMES_UNASKED.max(self.had * 2)
     }
 
     /// Whether the table must be thinned.
@@ -186,7 +196,9 @@ impl Frames {
                 });
             }
         }
+        self.had = self.frames.len();
         self.by_key.retain(|_, id| renumbered.get(id).map(|new| *id = *new).is_some());
+        self.by_key.shrink_to(self.had);
         self.waiting =
             (0..self.frames.len() as FrameId).filter(|id| self.get(*id).symbol.is_none()).collect();
     }
@@ -249,4 +261,26 @@ fn query(place: &Place) -> Option<Query> {
         Place::Jit { pid, address, .. } => Query::Jit { pid: *pid, address: *address },
         Place::Unknown => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_whose_stacks_are_gone_go_when_they_may_be_more_than_half() {
+        let mut frames = Frames::new(Symbolizer::spawn(symbolizer::Config::default()).unwrap());
+        let ids: Vec<FrameId> =
+            (0..=FRAMES_UNASKED as u64).map(|address| frames.id(Place::Kernel { address })).collect();
+        assert!(frames.may_be_thinned());
+        let mut stack = [ids[7], ids[3], ids[7]];
+        frames.retain(std::iter::once(stack.as_mut_slice()));
+        assert_eq!((frames.len(), frames.may_be_thinned()), (2, false));
+        let kept = stack.map(|id| match frames.get(id).place {
+            Place::Kernel { address } => address,
+            _ => 0,
+        });
+        assert_eq!(kept, [7, 3, 7]);
+        assert_eq!(frames.id(Place::Kernel { address: 3 }), stack[1], "found again");
+    }
 }

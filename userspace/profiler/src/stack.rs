@@ -9,7 +9,7 @@ use crate::process::ImageKey;
 /// Stacks kept; the longest unused go first and are sent again if they are met again.
 const STACKS_MAX: usize = 65_536;
 /// Intervals without a count after which a stack goes.
-const IDLE_INTERVALS: u64 = 20;
+const IDLE_INTERVALS: u64 = 4;
 
 /// One stack.
 #[derive(Debug)]
@@ -181,7 +181,7 @@ mod tests {
     fn crowding_takes_the_longest_unused_half_also_when_all_were_used_alike() {
         let mut stacks = Stacks::default();
         for hash in 0..10 {
-            stacks.interval = hash;
+            stacks.interval = hash / 5;
             stacks.insert(key(hash), stack());
         }
         stacks.interval += 1;

@@ -309,7 +309,7 @@ impl Session {
         for id in self.cgroups.forget_unused(|id| cgroups.contains(&id)) {
             self.sampler.forget_cgroup(id);
         }
-        if crowded {
+        if crowded || self.frames.may_be_thinned() {
             self.frames.retain(self.stacks.frames_mut());
         }
     }
