@@ -183,9 +183,6 @@ impl Frames {
 
     /// Keeps only frames that `stacks` still refer to and rewrites their references.
     pub(crate) fn retain<'a>(&mut self, stacks: impl Iterator<Item = &'a mut [FrameId]>) {
-        // Answers on their way name frames by their old number: those are asked for again.
-        self.asked.clear();
-        self.retries.clear();
         let mut renumbered: HashMap<FrameId, FrameId> = HashMap::new();
         let mut old: Vec<Option<Frame>> = std::mem::take(&mut self.frames).into_iter().map(Some).collect();
         for stack in stacks {
@@ -199,8 +196,11 @@ impl Frames {
         self.had = self.frames.len();
         self.by_key.retain(|_, id| renumbered.get(id).map(|new| *id = *new).is_some());
         self.by_key.shrink_to(self.had);
-        self.waiting =
-            (0..self.frames.len() as FrameId).filter(|id| self.get(*id).symbol.is_none()).collect();
+        // Answers on their way name frames by their old number: those are asked for again.
+        let unanswered =
+            std::mem::take(&mut self.waiting).into_iter().chain(self.asked.drain().flat_map(|(_, ids)| ids));
+        self.waiting = unanswered.filter_map(|id| renumbered.get(&id).copied()).collect();
+        self.retries.retain_mut(|retry| renumbered.get(&retry.id).map(|new| retry.id = *new).is_some());
     }
 
     /// What the symbolizer counts.
@@ -282,5 +282,20 @@ mod tests {
         });
         assert_eq!(kept, [7, 3, 7]);
         assert_eq!(frames.id(Place::Kernel { address: 3 }), stack[1], "found again");
+        assert_eq!(frames.waiting.len(), 2, "still to be asked for");
+    }
+
+    #[test]
+    fn a_frame_that_is_kept_is_still_asked_for_again() {
+        let mut frames = Frames::new(Symbolizer::spawn(symbolizer::Config::default()).unwrap());
+        let ids = [1, 2, 3].map(|address| frames.id(Place::Kernel { address }));
+        frames.waiting.clear();
+        frames.answer(ids[0], Err(symbolizer::Reason::NoSymbol));
+        frames.answer(ids[2], Err(symbolizer::Reason::NoSymbol));
+        frames.asked.insert(9, vec![ids[1], ids[2]]);
+        let mut stack = [ids[2]];
+        frames.retain(std::iter::once(stack.as_mut_slice()));
+        let retried: Vec<FrameId> = frames.retries.iter().map(|retry| retry.id).collect();
+        assert_eq!((retried.as_slice(), frames.waiting.as_slice()), (stack.as_slice(), stack.as_slice()));
     }
 }

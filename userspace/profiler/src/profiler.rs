@@ -13,7 +13,8 @@ use std::thread::JoinHandle;
 
 use model::{Metric, ProfileBatch};
 
-use crate::{Config, Error, host, metrics};
+use crate::metrics::{self, Figures};
+use crate::{Config, Error, host};
 use session::Session;
 pub use snapshot::Progress;
 use snapshot::Snapshot;
@@ -62,9 +63,7 @@ impl Profiler {
 
     /// The profiler's own metrics: as of the last drain when they were read shortly before, else as of the last push.
     pub fn metrics(&self) -> Vec<Metric> {
-        let mut snapshot = self.locked();
-        snapshot.read = true;
-        snapshot.figures.as_deref().map(metrics::collect).unwrap_or_default()
+        self.figures(metrics::collect)
     }
 
     /// What is wrong, if anything.
@@ -80,9 +79,7 @@ impl Profiler {
 
     /// Where the ticks went since the start; as fresh as [`Self::metrics`].
     pub fn ticks(&self) -> Ticks {
-        let mut snapshot = self.locked();
-        snapshot.read = true;
-        snapshot.ticks.clone()
+        self.figures(|figures| figures.ticks.clone())
     }
 
     /// What must grow while the profiler works, as of the last drain.
@@ -104,6 +101,12 @@ impl Profiler {
         {
             tracing::error!("the profiler's thread panicked; the last interval is lost");
         }
+    }
+
+    fn figures<T: Default>(&self, read: impl FnOnce(&Figures) -> T) -> T {
+        let mut snapshot = self.locked();
+        snapshot.read = true;
+        snapshot.figures.as_deref().map(read).unwrap_or_default()
     }
 
     fn locked(&self) -> MutexGuard<'_, Snapshot> {

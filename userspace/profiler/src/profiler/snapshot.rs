@@ -8,14 +8,12 @@ use super::session::{SILENCE_MAX, Session};
 use super::ticks::Ticks;
 use crate::metrics::Figures;
 
-/// As of the last drain; [`Self::ticks`] and [`Self::figures`] as of the last drain while they are read, else as of the
-/// last push.
+/// As of the last drain; [`Self::figures`] as of the last drain while they are read, else as of the last push.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
     pub(super) progress: Progress,
-    pub(super) ticks: Ticks,
     pub(super) figures: Option<Box<Figures>>,
-    /// One of the two was read since it was noted.
+    /// They were read since they were noted.
     pub(super) read: bool,
     pub(super) problem: Option<String>,
 }
@@ -39,19 +37,19 @@ impl Session {
         let progress = Progress { ticks: self.clock.ticks_counted(), delivered: self.delivered.samples };
         let mut snapshot = self.snapshot();
         (snapshot.progress, snapshot.problem) = (progress, problem);
-        if let Some((ticks, figures)) = told {
-            (snapshot.ticks, snapshot.figures, snapshot.read) = (ticks, Some(figures), false);
+        if let Some(figures) = told {
+            (snapshot.figures, snapshot.read) = (Some(figures), false);
         }
     }
 
-    fn figures(&mut self) -> (Ticks, Box<Figures>) {
+    fn figures(&mut self) -> Box<Figures> {
         let counters = self.sampler.counters();
         let ticks =
             Ticks::account(self.clock.ticks_counted(), self.clock.ticks_idle(), &counters, self.delivered);
         let (processes, binaries) = (&self.processes, self.processes.binaries());
-        let figures = Figures {
+        Box::new(Figures {
             counters,
-            ticks: ticks.clone(),
+            ticks,
             cpus: self.clock.cpus(),
             stacks: self.stacks.len(),
             stacks_evicted: self.stacks.evicted,
@@ -88,8 +86,7 @@ impl Session {
             undecodable: self.undecodable,
             map_bytes: self.sampler.map_bytes(),
             symbolizer: self.frames.symbolizer().metrics(),
-        };
-        (ticks, Box::new(figures))
+        })
     }
 
     fn problem(&mut self) -> Option<String> {
