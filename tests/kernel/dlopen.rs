@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use tests::build_id;
 use tests::pprof::{self, Profile, Stack};
 use tests::process;
 use tests::program::Program;
@@ -24,7 +25,7 @@ const FOUND_MIN_PERCENT: f64 = 97.0;
 const OLD_COMPLETE_MIN_PERCENT: f64 = 99.9;
 const LIMIT: Duration = Duration::from_secs(120);
 /// The linker is told this id, of which each copy gets another one.
-const BUILD_ID: [u8; 20] = *b"kovar-aging-id-0000\0";
+const BUILD_ID: [u8; build_id::BYTES] = *b"kovar-aging-id-0000\0";
 
 #[test]
 fn the_frames_of_a_library_never_seen_before_are_complete_20_ms_after_it_was_loaded() -> Result<()> {
@@ -65,16 +66,15 @@ fn the_frames_of_a_library_never_seen_before_are_complete_20_ms_after_it_was_loa
 
 /// Copies of the library, each with a build id of its own.
 fn libraries(program: &Program) -> Result<Vec<PathBuf>> {
-    let id: String = BUILD_ID.iter().map(|byte| format!("{byte:02x}")).collect();
-    let flags = ["-O2", "-shared", "-fPIC", "-fomit-frame-pointer", &format!("-Wl,--build-id=0x{id}")];
+    let flags = ["-O2", "-shared", "-fPIC", "-fomit-frame-pointer", &build_id::flag(&BUILD_ID)];
     let library = Program::compile_as("aging.so", "aging.c", &flags)?;
     let original = fs::read(library.path())?;
-    let at = original.windows(BUILD_ID.len()).position(|it| it == BUILD_ID).context("no build id")?;
     (0..LIBRARIES)
         .map(|number| {
             let mut bytes = original.clone();
             let id = format!("kovar-aging-id-{number:04}\0");
-            bytes[at..at + BUILD_ID.len()].copy_from_slice(id.as_bytes());
+            let replaced = build_id::replace(&mut bytes, &BUILD_ID, id.as_bytes());
+            ensure!(replaced == 1, "{replaced} build ids");
             let path = program.dir().join(format!("libaging-{number:04}.so"));
             fs::write(&path, bytes)?;
             Ok(path)

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
+use tests::build_id;
 use tests::container::Container;
 use tests::names::{file_name, plain};
 use tests::pprof::{self, Profile, Stack};
@@ -35,7 +36,7 @@ const EXECUTABLES_AT_A_TIME: usize = 10;
 const FOUND_MIN_PERCENT: f64 = 95.0;
 const LIMIT: Duration = Duration::from_secs(300);
 /// The linker is told this id, of which each copy gets another one.
-const BUILD_ID: [u8; 20] = *b"kovar-storm-id-0000\0";
+const BUILD_ID: [u8; build_id::BYTES] = *b"kovar-storm-id-0000\0";
 /// In the message of a failed test.
 const NAMELESS_SHOWN: usize = 8;
 const FUNCTION: &str = "storm_here_0000";
@@ -48,8 +49,7 @@ struct Storm {
 
 impl Storm {
     fn new() -> Result<Self> {
-        let id: String = BUILD_ID.iter().map(|byte| format!("{byte:02x}")).collect();
-        let build_id = format!("-Wl,--build-id=0x{id}");
+        let build_id = build_id::flag(&BUILD_ID);
         let program =
             Program::compile_as("storm-0000", "storm.c", &["-O2", "-fomit-frame-pointer", &build_id])?;
         Ok(Self { program, gale: Program::compile("gale.c", &["-O2"])? })
@@ -63,10 +63,13 @@ impl Storm {
         for number in numbers {
             let mut bytes = original.clone();
             let id = format!("kovar-storm-id-{number:04}\0");
-            let replaced = replace(&mut bytes, &BUILD_ID, id.as_bytes());
+            let replaced = build_id::replace(&mut bytes, &BUILD_ID, id.as_bytes());
             ensure!(replaced == 1, "{replaced} build ids");
             let function = format!("storm_here_{number:04}");
-            ensure!(replace(&mut bytes, FUNCTION.as_bytes(), function.as_bytes()) >= 1, "no function");
+            ensure!(
+                build_id::replace(&mut bytes, FUNCTION.as_bytes(), function.as_bytes()) >= 1,
+                "no function"
+            );
             let path = dir.path().join(format!("storm-{number:04}"));
             fs::write(&path, bytes)?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
@@ -74,16 +77,6 @@ impl Storm {
         }
         Ok((dir, paths))
     }
-}
-
-/// Replaces every place of `from` by `to`, which is as long; how many there were.
-fn replace(bytes: &mut [u8], from: &[u8], to: &[u8]) -> usize {
-    let places: Vec<usize> =
-        bytes.windows(from.len()).enumerate().filter(|(_, it)| *it == from).map(|(at, _)| at).collect();
-    for at in &places {
-        bytes[*at..*at + to.len()].copy_from_slice(to);
-    }
-    places.len()
 }
 
 /// What processes say of themselves at their end.

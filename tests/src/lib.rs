@@ -1,5 +1,6 @@
 //! Drives the built binary against real kernels, containers, backends and a browser.
 
+pub mod build_id;
 pub mod chains;
 pub mod container;
 pub mod declaration;
