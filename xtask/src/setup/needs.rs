@@ -26,7 +26,7 @@ pub(super) struct Need {
     pub(super) purpose: Purpose,
 }
 
-pub(super) const NEEDS: [Need; 11] = [
+pub(super) const NEEDS: [Need; 12] = [
     Need {
         debian: "gcc",
         fedora: "gcc",
@@ -106,6 +106,15 @@ pub(super) const NEEDS: [Need; 11] = [
         suse: "chromium",
         why: "opens the page in the browser tests",
         probe: Probe::Program(&["chromium", "chromium-browser", "google-chrome"]),
+        purpose: Purpose::Browser,
+    },
+    Need {
+        debian: "chromium-driver",
+        fedora: "chromedriver",
+        arch: "chromium",
+        suse: "chromedriver",
+        why: "steers the browser in the browser tests",
+        probe: Probe::Program(&["chromedriver"]),
         purpose: Purpose::Browser,
     },
     Need {
