@@ -109,7 +109,8 @@ fn a_store_in_use_is_refused_to_a_second_collector() -> Result<()> {
 fn a_full_disk_is_reported_and_the_store_goes_on_once_there_is_room() -> Result<()> {
     let program = Program::split()?;
     let _split = program.start(&["240"])?;
-    let disk = Disk::mount("1m")?;
+    // Room enough afterwards for everything that waited, also on a machine with much to tell.
+    let disk = Disk::mount("64m")?;
     let mut running = Running::start(&disk.path().join("store"), PUSH)?;
     let filler = disk.path().join("filler");
     fill(&filler)?;

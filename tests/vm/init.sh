@@ -230,11 +230,12 @@ unwound() {
     check "$prefix-a" "$a of $all, not 60 %" within "$a" "$all" 60
     check "$prefix-b" "$b of $all, not 30 %" within "$b" "$all" 30
     check "$prefix-c" "$c of $all, not 10 %" within "$c" "$all" 10
-    # The most frequent of the others; names and reasons have spaces.
+    # Why, and the most frequent of the others; names and reasons have spaces.
+    reasons=$(sed -n 's/^[^;]*;[[]incomplete: \([^];]*\)[];].* \([0-9]*\)$/\2 \1/p' "/tmp/$program.own" |
+        awk '{ n = $1; $1 = ""; sum[$0] += n } END { for (why in sum) printf "%d%s, ", sum[why], why }')
+    [ -z "$reasons" ] || say note "incomplete stacks of $program: ${reasons%, }"
     [ $(((whole - legal) * 100)) -le "$whole" ] || grep -v -E "$stack" "/tmp/$program.own" |
-        awk '{ print $NF, $0 }' | sort -n | tail -n 8
-    [ $((incomplete * 100)) -le "$whole" ] || grep ';[[]incomplete' "/tmp/$program.own" |
-        awk '{ print $NF, $0 }' | sort -n | tail -n 8
+        awk '{ print $NF, substr($0, 1, 300) }' | sort -n | tail -n 8 | while read -r line; do say note "$line"; done
 }
 
 # Whether a tick meets main, dispatch, one of the three or what that calls.

@@ -1,10 +1,11 @@
 // Starts a profiler and measures it beside a program that spins at one depth after the other. Nothing else runs and no
 // process is started while a depth is measured.
 //
-//     meter SINK_LOG AFTER_DEPTH PUSHES PROFILER [ARGUMENT...]
+//     meter SINK_LOG WARM_UP AFTER_DEPTH PUSHES PROFILER [ARGUMENT...]
 //
 // The profiler's pushes are seen by the growth of SINK_LOG; a depth is measured from one push to the PUSHES-th after it.
-// AFTER_DEPTH is run once a depth has been measured, with the name of the spinning program. Prints:
+// WARM_UP is run before the first depth, AFTER_DEPTH once a depth has been measured, both with the name of the spinning
+// program. Prints:
 //
 //     KOVAR-VM measured start cpu_ns=N
 //     KOVAR-VM measured depthN samples=N kernel_ns=N user_ns=N elapsed_ns=N
@@ -139,6 +140,18 @@ static void wait_push(void)
     fail("nothing is pushed");
 }
 
+static void run_script(const char *script, const char *depth)
+{
+    pid_t running = fork();
+    if (running == 0) {
+        execlp("sh", "sh", script, depth, NULL);
+        _exit(127);
+    }
+    int status;
+    if (waitpid(running, &status, 0) != running || status != 0)
+        fail(script);
+}
+
 static void measure(const char *depth, int pushes, const char *after)
 {
     pid_t spinning = start(depth, (char *const[]){(char *)depth, NULL});
@@ -152,25 +165,20 @@ static void measure(const char *depth, int pushes, const char *after)
            last.samples - first.samples, last.kernel_ns - first.kernel_ns, last.user_ns - first.user_ns,
            last.at_ns - first.at_ns);
     fflush(stdout);
-    pid_t asking = fork();
-    if (asking == 0) {
-        execlp("sh", "sh", after, depth, NULL);
-        _exit(127);
-    }
-    waitpid(asking, NULL, 0);
+    run_script(after, depth);
     stop(spinning);
 }
 
 int main(int argc, char **argv)
 {
-    if (argc < 5) {
-        fprintf(stderr, "usage: meter SINK_LOG AFTER_DEPTH PUSHES PROFILER [ARGUMENT...]\n");
+    if (argc < 6) {
+        fprintf(stderr, "usage: meter SINK_LOG WARM_UP AFTER_DEPTH PUSHES PROFILER [ARGUMENT...]\n");
         return 2;
     }
     sink_log = argv[1];
-    int pushes = atoi(argv[3]);
-    pid_t spinning = start("depth8", (char *const[]){"depth8", NULL});
-    profiler = start("profiler", argv + 4);
+    int pushes = atoi(argv[4]);
+    pid_t spinning = start(DEPTHS[0], (char *const[]){(char *)DEPTHS[0], NULL});
+    profiler = start("profiler", argv + 5);
     struct moment first = {0};
     for (double waited = 0; first.samples == 0; waited += POLL_S) {
         if (waited > START_LIMIT_S)
@@ -182,9 +190,10 @@ int main(int argc, char **argv)
     }
     printf("KOVAR-VM measured start cpu_ns=%llu\n", first.user_ns);
     fflush(stdout);
+    run_script(argv[2], DEPTHS[0]);
     stop(spinning);
     for (size_t i = 0; i < sizeof DEPTHS / sizeof *DEPTHS; i++)
-        measure(DEPTHS[i], pushes, argv[2]);
+        measure(DEPTHS[i], pushes, argv[3]);
     kill(profiler, SIGTERM);
     waitpid(profiler, NULL, 0);
     return 0;
