@@ -33,8 +33,9 @@ const COUNTS_ENTRIES_MAX: u32 = 131_072;
 /// Stacks known to be sent, by entries of a count map; a busy machine's stacks of some minutes.
 const STACKS_SENT_PER_COUNT: u32 = 4;
 const STACKS_SENT_ENTRIES_MIN: u32 = 16_384;
-/// Room for raw samples of all CPUs, which come while a process's tables are built: of a tenth of a second.
-const RING_MS: u64 = 100;
+/// Room for raw samples of all CPUs, which come while a process's tables are built: of a fifth of a second. A machine
+/// without idle time gives the reader its turn late.
+const RING_MS: u64 = 200;
 const RING_BYTES_MIN: u32 = 2 << 20;
 const RING_BYTES_MAX: u32 = 32 << 20;
 /// The program that the clock enters.
