@@ -13,6 +13,8 @@ pub const MAPPING_FILE: u32 = 1;
 pub const MAPPING_ANONYMOUS: u32 = 2;
 /// [`Mapping::kind`]: a file that could not be opened, or the legacy vsyscall page. As anonymous.
 pub const MAPPING_OPAQUE: u32 = 3;
+/// [`Mapping::kind`]: a file that is being opened. The walk ends there, and the sample is sent whole.
+pub const MAPPING_PENDING: u32 = 4;
 
 /// One executable mapping; layouts are sorted by `start`.
 #[repr(C)]

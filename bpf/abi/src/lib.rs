@@ -22,7 +22,7 @@ pub use event::{
 pub use layout::{
     EXEC_PAGES_UNCHECKED, EXECUTABLE_EVICTED, EXECUTABLE_PENDING, EXECUTABLE_READY, EXECUTABLE_UNREADABLE,
     EXECUTABLES_MAX, Executable, FRAME_IN_FILE, IMAGES_MAX, Image, MAPPING_ANONYMOUS, MAPPING_FILE,
-    MAPPING_OPAQUE, Mapping, VERSION_GIVEN_UP, file_frame, frame_in_file, image_key,
+    MAPPING_OPAQUE, MAPPING_PENDING, Mapping, VERSION_GIVEN_UP, file_frame, frame_in_file, image_key,
 };
 pub use offsets::{CGROUP_NONE, CGROUP_PERF_EVENT, CGROUP_V2, Offsets, Settings};
 pub use page::{

@@ -1,6 +1,6 @@
 //! One thread's stack, frame by frame.
 
-use abi::{End, FRAME_IN_FILE, MAPPING_FILE, Mapping, Registers, Rule, file_frame};
+use abi::{End, FRAME_IN_FILE, MAPPING_FILE, MAPPING_PENDING, Mapping, Registers, Rule, file_frame};
 
 use crate::{Arch, step};
 
@@ -64,7 +64,7 @@ pub enum Found {
 pub struct Place {
     /// [`abi::file_frame`], or an address outside of files.
     pub frame: u64,
-    /// [`Found::NoRow`] outside of files.
+    /// [`Found::NoRow`] outside of files, [`End::TablePending`] in one that is being opened.
     pub found: Found,
 }
 
@@ -140,7 +140,9 @@ impl Walk {
             return Err(self.reason(end));
         };
         if mapping.kind != MAPPING_FILE {
-            return Ok(Place { frame: address, found: Found::NoRow });
+            let is_pending = mapping.kind == MAPPING_PENDING;
+            let found = if is_pending { Found::NoTable(End::TablePending) } else { Found::NoRow };
+            return Ok(Place { frame: address, found });
         }
         let file_offset = mapping.file_offset.wrapping_add(address.wrapping_sub(mapping.start) as u32);
         let found = space.rule(mapping.executable, file_offset);

@@ -1,6 +1,7 @@
 //! Executable files: opened once while a process still maps them, held, shared by all their processes.
 
 use std::fs::File;
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -50,6 +51,8 @@ pub(crate) struct Binaries {
     vdso: Option<Arc<Binary>>,
     next_id: u64,
     opener: Opener,
+    /// Where a slow file will come once it is open; no more than threads that may be stuck, and files tried again.
+    late: HashMap<FileKey, Receiver<std::io::Result<(File, FileId)>>>,
     closer: Closer,
     comparing: Comparing,
     /// Files that no process maps, closed at the limit.
@@ -64,6 +67,16 @@ pub(crate) struct Binaries {
     pub(crate) found_through_mates: u64,
     /// Files that got no slot because all were taken.
     pub(crate) without_slot: u64,
+}
+
+/// What became of a file that was to be opened.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    File(Arc<Binary>),
+    /// It did not answer in time, and may when it is asked again.
+    Slow,
+    /// It cannot be had.
+    None,
 }
 
 /// What a device, inode and path stand for.
@@ -92,6 +105,7 @@ impl Binaries {
             vdso: None,
             next_id: 0,
             opener: Opener::new(OPEN_WAIT),
+            late: HashMap::default(),
             closer: Closer::default(),
             comparing: Comparing::default(),
             evicted: 0,
@@ -110,25 +124,59 @@ impl Binaries {
         Some(binary)
     }
 
-    /// The file behind a mapping; `None` when it cannot be had. Opened only when no such inode is held.
-    pub(crate) fn open(&mut self, source: &Source<'_>) -> Option<Arc<Binary>> {
+    /// The file behind a mapping. Opened only when no such inode is held.
+    pub(crate) fn open(&mut self, source: &Source<'_>) -> Opened {
         if let Some(binary) = self.held(source.inode, source.path) {
-            return Some(binary);
+            return Opened::File(binary);
+        }
+        if self.opener.is_stuck_on(source.inode) {
+            return Opened::Slow;
         }
         if !self.make_room() {
-            return None;
+            return Opened::None;
         }
+        self.opener.inode = Some(source.inode);
+        let slow_before = self.opener.slow;
+        let binary = self.open_now(source);
+        self.opener.inode = None;
+        match binary {
+            Some(binary) => Opened::File(binary),
+            None if self.opener.slow > slow_before => Opened::Slow,
+            None => Opened::None,
+        }
+    }
+
+    fn open_now(&mut self, source: &Source<'_>) -> Option<Arc<Binary>> {
         let Source { pid, start, end, inode, .. } = *source;
-        let (path, relatives) = (source.path.to_owned(), source.relatives.to_vec());
-        let opened = self.opener.run(move || {
-            let source = Source { pid, start, end, path: &path, inode, relatives: &relatives };
-            open::open_mapped(&source).and_then(FileId::with)
-        });
-        let Some(Ok((file, file_id))) = opened else {
-            self.unreadable += 1;
-            return None;
-        };
-        self.hold(file, file_id, inode, source.path)
+        let late = self.late.remove(&inode).and_then(|late| late.try_recv().ok());
+        let opened = late.map_or_else(
+            || {
+                let (path, relatives) = (source.path.to_owned(), source.relatives.to_vec());
+                self.opener.run_or_later(move || {
+                    let source = Source { pid, start, end, path: &path, inode, relatives: &relatives };
+                    open::open_mapped(&source).and_then(FileId::with)
+                })
+            },
+            Ok,
+        );
+        match opened {
+            Ok(Ok((file, file_id))) => self.hold(file, file_id, inode, source.path),
+            Ok(Err(_)) | Err(None) => {
+                self.unreadable += 1;
+                None
+            }
+            Err(Some(late)) => {
+                self.late.insert(inode, late);
+                None
+            }
+        }
+    }
+
+    /// Nobody asks again for a file that was slow.
+    pub(crate) fn forget_slow(&mut self, inode: FileKey) {
+        if let Some(Ok(Ok((file, _)))) = self.late.remove(&inode).map(|late| late.try_recv()) {
+            self.closer.close(vec![file], Vec::new());
+        }
     }
 
     /// A file that could not be opened through its process, through others of its cgroup.

@@ -32,6 +32,8 @@ pub(crate) struct Figures {
     pub(crate) executables_found_through_mates: u64,
     /// Files, and looks for them.
     pub(crate) unopened_dropped: (u64, u64),
+    /// Files.
+    pub(crate) slow_left_out: u64,
     pub(crate) maps_read: u64,
     pub(crate) maps_unreadable: u64,
     /// Lives of processes.
@@ -144,7 +146,7 @@ fn executables(figures: &Figures) -> Vec<Metric> {
         ),
         Metric::counter(
             "kovar_profiler_executables_unreadable_total",
-            "Mapped files that could not be opened.",
+            "Times a mapped file could not be opened.",
             figures.executables_unreadable,
         ),
         Metric::counter(
@@ -156,6 +158,11 @@ fn executables(figures: &Figures) -> Vec<Metric> {
             "kovar_profiler_executables_open_slow_total",
             "Times a mapped file did not answer in time, or was not asked because too many do not.",
             figures.executables_open_slow,
+        ),
+        Metric::counter(
+            "kovar_profiler_executables_slow_left_out_total",
+            "Mapped files that did not answer in time and were not tried again because too many were.",
+            figures.slow_left_out,
         ),
         Metric::counter(
             "kovar_profiler_executables_uncompared_total",

@@ -14,6 +14,7 @@ use crate::recorder::{SETTLE_NS, monotonic_ns};
 use crate::records::{Body, Record};
 use area::{Area, Target};
 use image::Wanted;
+use slow::SlowFiles;
 use start_time::started_at;
 use timeline::Timeline;
 use unopened::UnopenedFiles;
@@ -23,6 +24,7 @@ mod image;
 mod layout;
 mod mappings;
 mod reading;
+mod slow;
 mod start_time;
 mod telling;
 mod timeline;
@@ -57,6 +59,7 @@ pub(crate) struct Processes {
     timeline: Timeline,
     binaries: Binaries,
     unopened: UnopenedFiles,
+    slow: SlowFiles,
     /// Images that wait for the records up to their first sample.
     waiting: Vec<ImageKey>,
     /// Images whose mappings are to be read again, once it is their time.
@@ -89,6 +92,7 @@ impl Default for Processes {
             timeline: Timeline::default(),
             binaries: Binaries::default(),
             unopened: UnopenedFiles::default(),
+            slow: SlowFiles::default(),
             waiting: Vec::new(),
             rereads: Vec::new(),
             foreseen: HashSet::default(),
@@ -145,16 +149,17 @@ impl Processes {
             self.timeline.expire(now_ns);
         }
         self.read_due();
+        self.open_slow(now_ns);
     }
 
     /// When there is something to do without an event, CLOCK_MONOTONIC nanoseconds: records to be read that
-    /// images wait for, or [`Self::read_due`].
+    /// images wait for, [`Self::read_due`], or a file that is tried again.
     pub(crate) fn next_due_ns(&self) -> Option<u64> {
         let image = |key| self.images.get(key);
         let waits = |image: &Image| image.waits_for_ns.map(|time_ns| time_ns.saturating_add(SETTLE_NS));
         let waiting = self.waiting.iter().filter_map(image).filter_map(waits);
         let rereads = self.rereads.iter().filter_map(image).map(|image| image.reread.after_ns);
-        waiting.chain(rereads).min()
+        waiting.chain(rereads).chain(self.slow.next_due_ns()).min()
     }
 
     /// Notes an image and what is new about it. At first sight its mappings are looked up among the records,
@@ -259,7 +264,9 @@ impl Processes {
             Some(Area { target: Target::Anonymous, .. }) => {
                 Place::Jit { image: image.number, pid: image.pid(), address: frame }
             }
-            Some(Area { target: Target::Unopened(_) | Target::Opaque, .. }) | None => Place::Unknown,
+            Some(Area { target: Target::Slow(_) | Target::Unopened(_) | Target::Opaque, .. }) | None => {
+                Place::Unknown
+            }
         }
     }
 
@@ -291,6 +298,11 @@ impl Processes {
         (self.unopened.evicted, self.unopened.looks_left_out)
     }
 
+    /// Slow files that were not tried again because too many were.
+    pub(crate) fn slow_left_out(&self) -> u64 {
+        self.slow.left_out
+    }
+
     pub(crate) fn binaries(&self) -> &Binaries {
         &self.binaries
     }
@@ -306,7 +318,7 @@ impl Processes {
             if seen.insert(Arc::as_ptr(&generation.mappings)) {
                 used.extend(generation.mappings.targets(now_ns).filter_map(|target| match target {
                     Target::Binary(binary) => Some(binary.id),
-                    Target::Anonymous | Target::Unopened(_) | Target::Opaque => None,
+                    Target::Anonymous | Target::Slow(_) | Target::Unopened(_) | Target::Opaque => None,
                 }));
             }
         }

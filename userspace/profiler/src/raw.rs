@@ -200,13 +200,15 @@ fn advance(
     }
     let Walked { user, end, pending } = walk(&waiting.raw, processes, tables, cgroups);
     match end {
-        End::TablePending if tables_may_come => {
+        End::TablePending if pending.is_some() && tables_may_come => {
             waiting.slot = pending.unwrap_or_default();
             if let Some(binary) = processes.binary(waiting.slot) {
                 tables.want(binary);
                 return Err(waiting);
             }
         }
+        // A file of its image is being opened.
+        End::TablePending if pending.is_none() && mappings_may_come => return Err(waiting),
         End::MappingUnknown if knowledge != Knowledge::Gone => {
             // What /proc shows that was not known may want a table that is not built yet. It is not read twice for
             // one sample, so that this ends.

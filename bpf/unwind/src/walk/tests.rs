@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use abi::{
-    CFA_REGISTER, FP_AT_CFA, FP_SAME, GENERAL_REGISTERS, MAPPING_ANONYMOUS, MAPPING_OPAQUE, RA_BELOW_CFA,
-    RA_IN_LR,
+    CFA_REGISTER, FP_AT_CFA, FP_SAME, GENERAL_REGISTERS, MAPPING_ANONYMOUS, MAPPING_OPAQUE, MAPPING_PENDING,
+    RA_BELOW_CFA, RA_IN_LR,
 };
 use proptest::prelude::*;
 
@@ -154,6 +154,13 @@ fn code_outside_of_files_follows_the_frame_pointer() {
         space.mappings = vec![jit(0x9000_0000, kind), jit(PC & !0xfff, kind)];
         assert_eq!(walk::<X86_64>(&mut space, FP), (vec![PC, 0x9000_0122], End::Root));
     }
+}
+
+#[test]
+fn a_file_that_is_being_opened_stops_the_walk() {
+    let mut space = Fake::new(Found::NoRow).with(&[(FP, 0), (FP + 8, 0x9000_0123)]);
+    space.mappings = vec![jit(PC & !0xfff, MAPPING_PENDING)];
+    assert_eq!(walk::<X86_64>(&mut space, FP), (vec![PC], End::TablePending));
 }
 
 #[test]

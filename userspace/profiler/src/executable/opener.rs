@@ -6,6 +6,8 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
+use crate::mapping::FileKey;
+
 /// Threads that may wait for a file at once without end.
 pub(super) const THREADS_STUCK_MAX: usize = 4;
 /// Work that waits for its thread: its caller waits too, so there is never more.
@@ -22,6 +24,8 @@ pub(super) struct Opener {
     pub(super) wait: Duration,
     idle: Option<SyncSender<Work>>,
     stuck: Vec<Stuck>,
+    /// The file that is worked on.
+    pub(super) inode: Option<FileKey>,
     /// Times no answer came in time, or none was waited for because too many threads are stuck.
     pub(super) slow: u64,
 }
@@ -32,22 +36,39 @@ struct Stuck {
     thread: SyncSender<Work>,
     /// Gone when the work is done.
     working: Weak<()>,
+    inode: Option<FileKey>,
 }
 
 impl Opener {
     pub(super) fn new(wait: Duration) -> Self {
-        Self { wait, idle: None, stuck: Vec::new(), slow: 0 }
+        Self { wait, idle: None, stuck: Vec::new(), inode: None, slow: 0 }
     }
 
     /// What the work gives; `None` when it takes too long, cannot be begun or panics. A late answer is thrown
     /// away where it comes up.
     pub(super) fn run<T: Send + 'static>(&mut self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        // Without room for an answer that nobody takes: closing its file may wait as well.
+        self.run_with(0, work).ok()
+    }
+
+    /// As [`Self::run`]; when it takes too long, where the answer will come.
+    pub(super) fn run_or_later<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Option<Receiver<T>>> {
+        self.run_with(1, work)
+    }
+
+    fn run_with<T: Send + 'static>(
+        &mut self,
+        room: usize,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Option<Receiver<T>>> {
         let Some(thread) = self.thread() else {
             self.slow += 1;
-            return None;
+            return Err(None);
         };
-        // Without room for an answer that nobody takes: closing its file may wait as well.
-        let (answer, answered) = sync_channel(0);
+        let (answer, answered) = sync_channel(room);
         let token = Arc::new(());
         let working = Arc::downgrade(&token);
         let job = move || {
@@ -55,22 +76,29 @@ impl Opener {
             let _too_late = answer.send(work());
         };
         // Fails only when the thread has ended: a fresh one is started for the next.
-        thread.send(Box::new(job)).ok()?;
+        if thread.send(Box::new(job)).is_err() {
+            return Err(None);
+        }
         match answered.recv_timeout(self.wait) {
             Ok(given) => {
                 self.idle = Some(thread);
-                Some(given)
+                Ok(given)
             }
             Err(RecvTimeoutError::Disconnected) => {
                 self.idle = Some(thread);
-                None
+                Err(None)
             }
             Err(RecvTimeoutError::Timeout) => {
                 self.slow += 1;
-                self.stuck.push(Stuck { thread, working });
-                None
+                self.stuck.push(Stuck { thread, working, inode: self.inode });
+                Err(Some(answered))
             }
         }
+    }
+
+    /// Whether a thread still works on this file: to ask another one would only take that away too.
+    pub(super) fn is_stuck_on(&self, inode: FileKey) -> bool {
+        self.stuck.iter().any(|stuck| stuck.inode == Some(inode) && stuck.working.strong_count() > 0)
     }
 
     /// A thread that waits for work; `None` when too many are stuck or the system gives none.

@@ -8,6 +8,36 @@ use super::facts::READ_BYTES_MAX;
 use super::*;
 use crate::mapping::{self, Backing};
 
+impl Binaries {
+    /// How long a file's answer is waited for.
+    pub(crate) fn set_open_wait(&mut self, wait: Duration) {
+        self.opener.wait = wait;
+    }
+
+    /// Takes all threads that open files away until what it gives is dropped.
+    pub(crate) fn hang(&mut self) -> std::sync::mpsc::SyncSender<()> {
+        let (release, held) = std::sync::mpsc::sync_channel::<()>(0);
+        let held = Arc::new(Mutex::new(held));
+        let wait = std::mem::replace(&mut self.opener.wait, Duration::ZERO);
+        for _ in 0..opener::THREADS_STUCK_MAX {
+            let held = Arc::clone(&held);
+            let given = self.opener.run(move || held.lock().is_ok_and(|held| held.recv().is_err()));
+            assert_eq!(given, None);
+        }
+        self.opener.wait = wait;
+        release
+    }
+}
+
+impl Opened {
+    pub(crate) fn file(self) -> Option<Arc<Binary>> {
+        match self {
+            Self::File(binary) => Some(binary),
+            Self::Slow | Self::None => None,
+        }
+    }
+}
+
 fn this_program() -> File {
     File::open("/proc/self/exe").unwrap()
 }
@@ -128,11 +158,11 @@ fn own_source(path: &mut String) -> Source<'_> {
 fn an_inode_that_is_held_is_not_opened_again_also_when_its_process_is_gone() {
     let (mut binaries, mut path) = (Binaries::default(), String::new());
     let source = own_source(&mut path);
-    let first = binaries.open(&source).unwrap();
+    let first = binaries.open(&source).file().unwrap();
     let dead = Source { pid: u32::MAX - 1, ..source };
-    assert_eq!(binaries.open(&dead).unwrap().id, first.id);
+    assert_eq!(binaries.open(&dead).file().unwrap().id, first.id);
     let other = FileKey { inode: source.inode.inode + 1, ..source.inode };
-    assert!(binaries.open(&Source { inode: other, ..dead }).is_none());
+    assert!(binaries.open(&Source { inode: other, ..dead }).file().is_none());
     assert_eq!((binaries.len(), binaries.unreadable), (1, 1));
     assert_eq!(binaries.by_slot(first.slot).unwrap().id, first.id);
 }
@@ -141,8 +171,8 @@ fn an_inode_that_is_held_is_not_opened_again_also_when_its_process_is_gone() {
 fn one_file_by_two_paths_is_one_executable() {
     let (mut binaries, mut path) = (Binaries::default(), String::new());
     let source = own_source(&mut path);
-    let first = binaries.open(&source).unwrap();
-    let again = binaries.open(&Source { path: "/by/another/path", ..source });
+    let first = binaries.open(&source).file().unwrap();
+    let again = binaries.open(&Source { path: "/by/another/path", ..source }).file();
     match again {
         Some(again) => assert_eq!(again.id, first.id),
         None => println!("skipped: map_files is closed here"),
@@ -153,7 +183,7 @@ fn one_file_by_two_paths_is_one_executable() {
 fn a_file_that_no_image_maps_is_closed_after_a_while_and_its_slot_let_go() {
     let (mut binaries, mut path, now) = (Binaries::default(), String::new(), Instant::now());
     let source = own_source(&mut path);
-    let binary = binaries.open(&source).unwrap();
+    let binary = binaries.open(&source).file().unwrap();
     assert!(binaries.vdso().is_none_or(|vdso| vdso.slot != binary.slot));
     let used = HashSet::from_iter([binary.id]);
     assert_eq!(binaries.retain(now + UNUSED_KEPT * 2, &used), []);
@@ -162,7 +192,7 @@ fn a_file_that_no_image_maps_is_closed_after_a_while_and_its_slot_let_go() {
     assert_eq!(binaries.retain(now + UNUSED_KEPT * 3, &HashSet::default()), [binary.slot]);
     assert!(binary.open_file().is_none() && binaries.len() == 0);
     assert_eq!(binaries.by_slot(binary.slot).unwrap().id, binary.id, "stacks on their way name it");
-    let again = binaries.open(&source).unwrap();
+    let again = binaries.open(&source).file().unwrap();
     assert!(again.id != binary.id && again.slot != binary.slot);
 }
 
@@ -178,7 +208,7 @@ fn mapped_file(path: &str) -> (FileKey, String) {
 /// Opens a file by its path in this process's root.
 fn open_by_path(binaries: &mut Binaries, (inode, path): &(FileKey, String)) -> Option<Arc<Binary>> {
     let pid = std::process::id();
-    binaries.open(&Source { pid, start: 0, end: 0, path, inode: *inode, relatives: &[] })
+    binaries.open(&Source { pid, start: 0, end: 0, path, inode: *inode, relatives: &[] }).file()
 }
 
 #[test]
@@ -228,22 +258,15 @@ fn executables_leave_half_of_the_open_files_to_others() {
 }
 
 #[test]
-fn a_file_that_does_not_answer_counts_as_one_that_cannot_be_opened_and_others_are_opened_later() {
+fn a_file_that_does_not_answer_is_slow_and_others_are_opened_later() {
     let mut path = String::new();
     let (source, mut binaries, begun) = (own_source(&mut path), Binaries::default(), Instant::now());
-    let (release, held) = std::sync::mpsc::sync_channel::<()>(0);
-    let held = Arc::new(Mutex::new(held));
-    binaries.opener = Opener::new(Duration::ZERO);
-    for _ in 0..opener::THREADS_STUCK_MAX {
-        let held = Arc::clone(&held);
-        assert_eq!(binaries.opener.run(move || held.lock().is_ok_and(|held| held.recv().is_err())), None);
-    }
+    let release = binaries.hang();
     let slow = binaries.open_slow();
-    assert!(binaries.open(&source).is_none());
-    assert_eq!((binaries.open_slow(), binaries.unreadable, binaries.len()), (slow + 1, 1, 0));
+    assert!(matches!(binaries.open(&source), Opened::Slow));
+    assert_eq!((binaries.open_slow(), binaries.len()), (slow + 1, 0));
     drop(release);
-    binaries.opener.wait = OPEN_WAIT;
-    while binaries.open(&source).is_none() {
+    while binaries.open(&source).file().is_none() {
         assert!(begun.elapsed() < OPEN_WAIT, "no thread answers any more");
         std::thread::yield_now();
     }

@@ -11,6 +11,8 @@ pub(crate) enum Target {
     Binary(Arc<Binary>),
     /// Code made at run time.
     Anonymous,
+    /// A file that did not let itself be opened in time, and is tried again.
+    Slow(UnopenedId),
     /// A file that could not be opened, and may be found later.
     Unopened(UnopenedId),
     /// Nothing that has names.
@@ -21,7 +23,9 @@ impl Target {
     fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Binary(one), Self::Binary(other)) => one.id == other.id,
-            (Self::Unopened(one), Self::Unopened(other)) => one == other,
+            (Self::Slow(one), Self::Slow(other)) | (Self::Unopened(one), Self::Unopened(other)) => {
+                one == other
+            }
             (Self::Anonymous, Self::Anonymous) | (Self::Opaque, Self::Opaque) => true,
             _ => false,
         }
@@ -54,7 +58,8 @@ impl Area {
 
     /// Whether an address shows the same in both.
     pub(super) fn agrees(&self, other: &Self) -> bool {
-        let aligned = !matches!(self.target, Target::Binary(_) | Target::Unopened(_))
+        let in_file = matches!(self.target, Target::Binary(_) | Target::Slow(_) | Target::Unopened(_));
+        let aligned = !in_file
             || self.file_offset.wrapping_sub(self.start) == other.file_offset.wrapping_sub(other.start);
         self.target.is(&other.target) && self.counted == other.counted && aligned
     }

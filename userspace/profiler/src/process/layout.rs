@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::LazyLock;
 
-use abi::{EXEC_PAGES_UNCHECKED, MAPPING_ANONYMOUS, MAPPING_FILE, MAPPING_OPAQUE, Mapping};
+use abi::{EXEC_PAGES_UNCHECKED, MAPPING_ANONYMOUS, MAPPING_FILE, MAPPING_OPAQUE, MAPPING_PENDING, Mapping};
 
 use super::area::{Area, Target};
 use super::mappings::Mappings;
@@ -64,6 +64,7 @@ pub(super) fn mapping(area: &Area) -> Mapping {
             }
         }
         Target::Anonymous => Mapping { kind: MAPPING_ANONYMOUS, ..opaque },
+        Target::Slow(_) => Mapping { kind: MAPPING_PENDING, ..opaque },
         Target::Unopened(_) | Target::Opaque => opaque,
     }
 }

@@ -1,10 +1,7 @@
 //! The executable mappings of one image over time: each address has what it showed at a sample's moment.
 
-use std::sync::Arc;
-
 use super::area::{Area, Target};
 use super::unopened::UnopenedId;
-use crate::executable::Binary;
 use crate::mapping::MAPPINGS_MAX;
 
 /// Ranges kept that are not there any more.
@@ -62,12 +59,19 @@ impl Mappings {
         })
     }
 
-    /// Puts a file in the place of itself as one that could not be opened, as long as it was there.
-    pub(super) fn show(&mut self, id: UnopenedId, binary: &Arc<Binary>, page_bytes: u64) {
-        let is_it = |area: &Area| matches!(area.target, Target::Unopened(unopened) if unopened == id);
+    /// Whether a file of theirs is this one, that was slow.
+    pub(super) fn has_slow(&self, id: UnopenedId) -> bool {
+        let is_it = |area: &Area| matches!(area.target, Target::Slow(slow) if slow == id);
+        self.current.iter().chain(&self.past).any(is_it)
+    }
+
+    /// Puts what a file turned out to be in the place of itself as one that could not be opened, as long as it was
+    /// there.
+    pub(super) fn show(&mut self, id: UnopenedId, target: &Target, page_bytes: u64) {
+        let is_it = |area: &Area| matches!(area.target, Target::Unopened(unopened) | Target::Slow(unopened) if unopened == id);
         for areas in [&mut self.current, &mut self.past] {
             for area in areas.iter_mut().filter(|area| is_it(area)) {
-                area.target = Target::Binary(Arc::clone(binary));
+                area.target = target.clone();
                 area.cut_at_segment_end(page_bytes);
             }
             areas.retain(|area| area.start < area.end);

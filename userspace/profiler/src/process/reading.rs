@@ -1,14 +1,13 @@
 //! Mappings as records and /proc give them, and when /proc is read again.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use super::area::{Area, Target};
 use super::image::{ImageKey, Wanted};
 use super::start_time::started_at;
 use super::timeline::GenerationId;
 use super::{Processes, WAITING_MAX};
-use crate::executable::{Binary, Source};
+use crate::executable::{Opened, Source};
 use crate::mapping::{self, Backing, FileKey};
 use crate::recorder::monotonic_ns;
 use crate::records::Mapped;
@@ -47,14 +46,15 @@ impl Processes {
     fn area(&mut self, pid: u32, mapping: mapping::Mapping, from_ns: u64) -> Area {
         let mapping::Mapping { start, end, file_offset, writable, .. } = mapping;
         let target = match &mapping.backing {
-            Backing::File { path, inode } => {
-                match self.binaries.held(*inode, path).or_else(|| self.open(pid, &mapping, path, *inode)) {
-                    Some(binary) if binary.has_code() || !path.starts_with(MEMFD) => Target::Binary(binary),
-                    _ if path.starts_with(MEMFD) => Target::Anonymous,
-                    Some(_) => Target::Opaque,
-                    None => Target::Unopened(self.unopened.keep(*inode, path)),
+            Backing::File { path, inode } => match self.open(pid, &mapping, path, *inode) {
+                Opened::File(binary) if binary.has_code() || !path.starts_with(MEMFD) => {
+                    Target::Binary(binary)
                 }
-            }
+                _ if path.starts_with(MEMFD) => Target::Anonymous,
+                Opened::File(_) => Target::Opaque,
+                Opened::Slow => self.keep_slow(pid, (start, end), *inode, path),
+                Opened::None => Target::Unopened(self.unopened.keep(*inode, path)),
+            },
             Backing::Vdso if end <= COMPAT_END => Target::Opaque,
             Backing::Vdso => self.binaries.vdso().map_or(Target::Opaque, Target::Binary),
             Backing::Anonymous => Target::Anonymous,
@@ -63,13 +63,10 @@ impl Processes {
         Area { start, end, file_offset, target, counted: !writable, from_ns, to_ns: u64::MAX }
     }
 
-    fn open(
-        &mut self,
-        pid: u32,
-        mapping: &mapping::Mapping,
-        path: &str,
-        inode: FileKey,
-    ) -> Option<Arc<Binary>> {
+    fn open(&mut self, pid: u32, mapping: &mapping::Mapping, path: &str, inode: FileKey) -> Opened {
+        if let Some(binary) = self.binaries.held(inode, path) {
+            return Opened::File(binary);
+        }
         let relatives = self.timeline.relatives(pid);
         let (start, end) = (mapping.start, mapping.end);
         self.binaries.open(&Source { pid, start, end, path, inode, relatives: &relatives })

@@ -193,6 +193,12 @@ impl Timeline {
         }
     }
 
+    /// Generations whose mappings are such.
+    pub(super) fn with(&self, are: impl Fn(&Mappings) -> bool) -> Vec<GenerationId> {
+        let found = self.generations.iter().filter(|(_, generation)| are(&generation.mappings));
+        found.map(|(id, _)| *id).collect()
+    }
+
     /// Whether /proc shows this generation: it is what its process runs now.
     pub(super) fn is_running(&self, id: GenerationId) -> bool {
         self.get(id).is_some_and(|generation| {

@@ -2,12 +2,11 @@
 //! sample has told in which cgroup it ran.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
 
 use super::Processes;
+use super::area::Target;
 use super::image::ImageKey;
 use super::timeline::GenerationId;
-use crate::executable::Binary;
 use crate::mapping::FileKey;
 use crate::recorder::monotonic_ns;
 
@@ -102,17 +101,17 @@ impl Processes {
                 binary = self.binaries.open_through_mates(inode, &path, &looked);
             }
             if let Some(binary) = binary {
-                self.show(generation_id, id, &binary);
+                self.show(generation_id, id, &Target::Binary(binary));
                 found = true;
             }
         }
         found
     }
 
-    /// The mappings of a file that was found show it, also for samples of before.
-    fn show(&mut self, generation: GenerationId, id: UnopenedId, binary: &Arc<Binary>) {
+    /// The mappings of a file show what it turned out to be, also for samples of before.
+    pub(super) fn show(&mut self, generation: GenerationId, id: UnopenedId, target: &Target) {
         let page_bytes = self.page_bytes;
-        self.timeline.show(generation, |mappings| mappings.show(id, binary, page_bytes));
+        self.timeline.show(generation, |mappings| mappings.show(id, target, page_bytes));
     }
 }
 

@@ -67,6 +67,7 @@ impl Session {
             executables_uncompared: binaries.uncompared,
             executables_found_through_mates: binaries.found_through_mates,
             unopened_dropped: processes.unopened_dropped(),
+            slow_left_out: processes.slow_left_out(),
             maps_read: processes.maps_read,
             maps_unreadable: processes.maps_unreadable,
             followed: processes.followed(),

@@ -27,7 +27,7 @@ fn shown(mappings: &Mappings, time_ns: u64, page: u64) -> Shows {
     match &area.target {
         Target::Binary(binary) => Some((binary.slot, area.file_offset + (page * PAGE - area.start))),
         Target::Anonymous => Some((0, 0)),
-        Target::Unopened(_) | Target::Opaque => None,
+        Target::Slow(_) | Target::Unopened(_) | Target::Opaque => None,
     }
 }
 

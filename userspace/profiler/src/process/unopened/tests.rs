@@ -95,7 +95,7 @@ fn a_file_that_was_opened_meanwhile_is_found_without_another_process() {
     let pid = std::process::id();
     let (start, end, relatives) = (own.start, own.end, &[]);
     let source = crate::executable::Source { pid, start, end, path: &path, inode, relatives };
-    processes.binaries.open(&source).unwrap();
+    processes.binaries.open(&source).file().unwrap();
     assert!(processes.find_unopened(&key, CGROUP, || panic!("it is held")));
     assert_eq!(
         (kind(&processes, &key, sample_ns), processes.binaries.found_through_mates),
