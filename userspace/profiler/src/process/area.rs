@@ -20,6 +20,11 @@ pub(crate) enum Target {
 }
 
 impl Target {
+    /// Whether it is this file, which is not open.
+    pub(super) fn is_unopened(&self, id: UnopenedId) -> bool {
+        matches!(self, Self::Slow(unopened) | Self::Unopened(unopened) if *unopened == id)
+    }
+
     fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Binary(one), Self::Binary(other)) => one.id == other.id,

@@ -59,18 +59,16 @@ impl Mappings {
         })
     }
 
-    /// Whether a file of theirs is this one, that was slow.
-    pub(super) fn has_slow(&self, id: UnopenedId) -> bool {
-        let is_it = |area: &Area| matches!(area.target, Target::Slow(slow) if slow == id);
-        self.current.iter().chain(&self.past).any(is_it)
+    /// Whether this file of theirs is not open.
+    pub(super) fn is_without(&self, id: UnopenedId) -> bool {
+        self.current.iter().chain(&self.past).any(|area| area.target.is_unopened(id))
     }
 
     /// Puts what a file turned out to be in the place of itself as one that could not be opened, as long as it was
     /// there.
     pub(super) fn show(&mut self, id: UnopenedId, target: &Target, page_bytes: u64) {
-        let is_it = |area: &Area| matches!(area.target, Target::Unopened(unopened) | Target::Slow(unopened) if unopened == id);
         for areas in [&mut self.current, &mut self.past] {
-            for area in areas.iter_mut().filter(|area| is_it(area)) {
+            for area in areas.iter_mut().filter(|area| area.target.is_unopened(id)) {
                 area.target = target.clone();
                 area.cut_at_segment_end(page_bytes);
             }

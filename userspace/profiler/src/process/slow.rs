@@ -1,5 +1,5 @@
 //! Mapped files that did not let themselves be opened in time: the machine or a disk was busy, or the file system does
-//! not answer. They are tried again for a while; until then samples that meet them come whole.
+//! not answer. They are tried again for a while, in the first part of which samples that meet them come whole.
 
 use super::Processes;
 use super::area::Target;
@@ -12,9 +12,11 @@ use crate::recorder::monotonic_ns;
 const FILES_MAX: usize = 256;
 /// Files tried in one round: each may hold it up for the time that an answer is waited for.
 const TRIES_PER_ROUND_MAX: usize = 2;
-/// Until the first and before the last try, doubled from one to the next, nanoseconds. All of them take 12 s.
+/// Until the first and before the last try, doubled from one to the next, nanoseconds. All of them take 14 minutes.
 const WAIT_MIN_NS: u64 = 50_000_000;
-const WAIT_MAX_NS: u64 = 6_400_000_000;
+const WAIT_MAX_NS: u64 = 409_600_000_000;
+/// The longest wait in which samples come whole, nanoseconds. It ends after 13 s.
+const PENDING_WAIT_MAX_NS: u64 = 6_400_000_000;
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -42,6 +44,11 @@ impl SlowFiles {
         self.files.iter().map(|file| file.after_ns).min()
     }
 
+    /// What a file is while it is tried again; `None` when it is not.
+    fn target(&self, id: UnopenedId) -> Option<Target> {
+        self.files.iter().find(|file| file.id == id).map(SlowFile::target)
+    }
+
     /// Takes those out whose time it is, the longest due first.
     fn take_due(&mut self, now_ns: u64) -> Vec<SlowFile> {
         self.files.sort_by_key(|file| file.after_ns);
@@ -50,12 +57,19 @@ impl SlowFiles {
     }
 }
 
+impl SlowFile {
+    fn target(&self) -> Target {
+        let is_pending = self.wait_ns <= PENDING_WAIT_MAX_NS;
+        if is_pending { Target::Slow(self.id) } else { Target::Unopened(self.id) }
+    }
+}
+
 impl Processes {
     /// A file of a process that is to be tried again.
     pub(super) fn keep_slow(&mut self, pid: u32, range: (u64, u64), inode: FileKey, path: &str) -> Target {
         let id = self.unopened.keep(inode, path);
-        if self.slow.files.iter().any(|file| file.id == id) {
-            return Target::Slow(id);
+        if let Some(target) = self.slow.target(id) {
+            return target;
         }
         if self.slow.files.len() >= FILES_MAX {
             self.slow.left_out += 1;
@@ -72,21 +86,30 @@ impl Processes {
         for mut file in self.slow.take_due(now_ns) {
             let SlowFile { id, pid, range: (start, end), inode, ref path, .. } = file;
             let relatives = self.timeline.relatives(pid);
-            let target =
-                match self.binaries.open(&Source { pid, start, end, path, inode, relatives: &relatives }) {
-                    Opened::File(binary) => Target::Binary(binary),
-                    Opened::Slow if file.wait_ns < WAIT_MAX_NS => {
-                        file.wait_ns *= 2;
-                        file.after_ns = monotonic_ns().saturating_add(file.wait_ns);
-                        self.slow.files.push(file);
-                        continue;
-                    }
-                    Opened::Slow | Opened::None => Target::Unopened(id),
-                };
-            self.binaries.forget_slow(inode);
-            for generation in self.timeline.with(|mappings| mappings.has_slow(id)) {
-                self.show(generation, id, &target);
+            let source = Source { pid, start, end, path, inode, relatives: &relatives };
+            let target = match self.binaries.open(&source) {
+                Opened::File(binary) => Target::Binary(binary),
+                Opened::Slow if file.wait_ns < WAIT_MAX_NS => {
+                    file.wait_ns *= 2;
+                    file.after_ns = monotonic_ns().saturating_add(file.wait_ns);
+                    let target = file.target();
+                    self.slow.files.push(file);
+                    target
+                }
+                Opened::Slow | Opened::None => Target::Unopened(id),
+            };
+            if self.slow.target(id).is_none() {
+                self.binaries.forget_slow(inode);
             }
+            if !matches!(target, Target::Slow(_)) {
+                self.show_everywhere(id, &target);
+            }
+        }
+    }
+
+    fn show_everywhere(&mut self, id: UnopenedId, target: &Target) {
+        for generation in self.timeline.with(|mappings| mappings.is_without(id)) {
+            self.show(generation, id, target);
         }
     }
 }

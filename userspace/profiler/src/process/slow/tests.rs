@@ -82,17 +82,44 @@ fn an_answer_that_comes_late_is_not_lost() {
 }
 
 #[test]
-fn a_file_that_stays_slow_is_one_that_cannot_be_opened() {
+fn a_file_that_stays_slow_is_for_a_while_pending_and_then_tried_rarely_and_given_up() {
     let mut processes = Processes::default();
     let _stuck = processes.binaries.hang();
     let own = map_own(&mut processes);
     let mut tries = 0;
     while kind(&processes, own) == MAPPING_PENDING {
         tries += 1;
+        assert!(tries < 20, "it is pending for ever");
+        processes.timeline.changed.clear();
+        processes.open_slow(u64::MAX);
+    }
+    assert_eq!((kind(&processes, own), tries, processes.slow.files.len()), (MAPPING_OPAQUE, 8, 1));
+    assert!(processes.timeline.changed.contains(&own.0), "the kernel is told");
+    while !processes.slow.files.is_empty() {
+        tries += 1;
         assert!(tries < 20, "it is tried for ever");
         processes.open_slow(u64::MAX);
     }
-    assert_eq!((kind(&processes, own), tries, processes.slow.files.len()), (MAPPING_OPAQUE, 8, 0));
+    assert_eq!((kind(&processes, own), tries), (MAPPING_OPAQUE, 14));
+}
+
+#[test]
+fn a_file_that_was_slow_for_long_is_shown_once_it_is_open() {
+    let (mut processes, begun) = (Processes::default(), Instant::now());
+    let release = processes.binaries.hang();
+    let own = map_own(&mut processes);
+    while kind(&processes, own) != MAPPING_OPAQUE {
+        processes.open_slow(u64::MAX);
+    }
+    drop(release);
+    while kind(&processes, own) == MAPPING_OPAQUE {
+        assert!(begun.elapsed() < PLENTY, "it is never opened");
+        for file in &mut processes.slow.files {
+            file.wait_ns = PENDING_WAIT_MAX_NS * 2;
+        }
+        processes.open_slow(u64::MAX);
+    }
+    assert_eq!(kind(&processes, own), MAPPING_FILE);
 }
 
 #[test]
