@@ -11,7 +11,8 @@ use symbolizer::Executable;
 use crate::host::file_limit;
 use crate::mapping::FileKey;
 use closer::Closer;
-use content::{Comparing, FileId};
+use content::{Comparing, FileId, OpenedFile};
+use held::Held;
 use opener::Opener;
 use slots::Slots;
 
@@ -19,6 +20,7 @@ mod binary;
 mod closer;
 mod content;
 mod facts;
+mod held;
 mod open;
 mod opener;
 mod slots;
@@ -52,7 +54,7 @@ pub(crate) struct Binaries {
     next_id: u64,
     opener: Opener,
     /// Where a slow file will come once it is open; no more than threads that may be stuck, and files tried again.
-    late: HashMap<FileKey, Receiver<std::io::Result<(File, FileId)>>>,
+    late: HashMap<FileKey, Receiver<std::io::Result<OpenedFile>>>,
     closer: Closer,
     comparing: Comparing,
     /// Files that no process maps, closed at the limit.
@@ -77,14 +79,6 @@ pub(crate) enum Opened {
     Slow,
     /// It cannot be had.
     None,
-}
-
-/// What a device, inode and path stand for.
-#[derive(Debug)]
-struct Held {
-    binary: Arc<Binary>,
-    /// Keeps the inode from being used again, also where the executable's own file is another copy.
-    file: Option<File>,
 }
 
 impl Default for Binaries {
@@ -117,9 +111,21 @@ impl Binaries {
         }
     }
 
-    /// The executable that a held inode is: the kernel's word for it is enough, nothing is opened.
+    /// The executable that a held inode is, unless it was written to since: the kernel's word for the inode is enough,
+    /// nothing is opened.
     pub(crate) fn held(&mut self, inode: FileKey, path: &str) -> Option<Arc<Binary>> {
-        let binary = Arc::clone(&self.by_key.get(&(inode, path.to_owned()))?.binary);
+        let key = (inode, path.to_owned());
+        let held = self.by_key.get_mut(&key).filter(|held| held.is_sole)?;
+        let binary = Arc::clone(&held.binary);
+        let id = held.id;
+        if held.is_rewritten() {
+            if let Some(rewritten) = self.by_key.remove(&key).and_then(|held| held.file) {
+                self.closer.close(vec![rewritten], Vec::new());
+            }
+            self.by_file.remove(&id);
+            self.by_build_id.retain(|_, known| known.id != binary.id);
+            return None;
+        }
         self.use_again(&binary);
         Some(binary)
     }
@@ -154,13 +160,13 @@ impl Binaries {
                 let (path, relatives) = (source.path.to_owned(), source.relatives.to_vec());
                 self.opener.run_or_later(move || {
                     let source = Source { pid, start, end, path: &path, inode, relatives: &relatives };
-                    open::open_mapped(&source).and_then(FileId::with)
+                    open::open_mapped(&source).and_then(OpenedFile::new)
                 })
             },
             Ok,
         );
         match opened {
-            Ok(Ok((file, file_id))) => self.hold(file, file_id, inode, source.path),
+            Ok(Ok(opened)) => self.hold(opened, inode, source.path),
             Ok(Err(_)) | Err(None) => {
                 self.unreadable += 1;
                 None
@@ -174,8 +180,8 @@ impl Binaries {
 
     /// Nobody asks again for a file that was slow.
     pub(crate) fn forget_slow(&mut self, inode: FileKey) {
-        if let Some(Ok(Ok((file, _)))) = self.late.remove(&inode).map(|late| late.try_recv()) {
-            self.closer.close(vec![file], Vec::new());
+        if let Some(Ok(Ok(opened))) = self.late.remove(&inode).map(|late| late.try_recv()) {
+            self.closer.close(vec![opened.file], Vec::new());
         }
     }
 
@@ -192,23 +198,31 @@ impl Binaries {
         let (owned_path, mates) = (path.to_owned(), mates.to_vec());
         let opened = self.opener.run(move || {
             let file = open::open_in_roots(&mates, &owned_path, inode)?.ok()?;
-            FileId::with(file).ok()
+            OpenedFile::new(file).ok()
         });
-        let (file, file_id) = opened.flatten()?;
-        let binary = self.hold(file, file_id, inode, path)?;
+        let binary = self.hold(opened.flatten()?, inode, path)?;
         self.found_through_mates += 1;
         Some(binary)
     }
 
-    fn hold(&mut self, file: File, file_id: FileId, inode: FileKey, path: &str) -> Option<Arc<Binary>> {
-        let (binary, file) = match self.by_file.get(&file_id) {
+    fn hold(&mut self, opened: OpenedFile, inode: FileKey, path: &str) -> Option<Arc<Binary>> {
+        let OpenedFile { file, id, links, is_sole } = opened;
+        let (binary, file) = match self.by_file.get(&id) {
             Some(known) if known.open_file().is_some() => (Arc::clone(known), Some(file)),
-            _ => self.add(file, file_id, path)?,
+            _ => self.add(file, id, path)?,
         };
         self.use_again(&binary);
-        self.by_file.insert(file_id, Arc::clone(&binary));
-        let held = Held { binary: Arc::clone(&binary), file };
-        self.by_key.insert((inode, path.to_owned()), held);
+        self.by_file.insert(id, Arc::clone(&binary));
+        let key = (inode, path.to_owned());
+        if self.by_key.get(&key).is_some_and(|held| held.id == id) {
+            // Its thread just answered.
+            self.opener.run(move || drop(file));
+            return Some(binary);
+        }
+        let held = Held { binary: Arc::clone(&binary), file, id, links, is_sole };
+        if let Some(other) = self.by_key.insert(key, held).and_then(|held| held.file) {
+            self.closer.close(vec![other], Vec::new());
+        }
         Some(binary)
     }
 

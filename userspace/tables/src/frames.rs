@@ -27,7 +27,7 @@ const TERMINATORS_MAX: u32 = 4096;
 /// Rows of one section that are looked at, before neighbours are merged.
 const STEPS_MAX: u64 = 16 << 20;
 /// What one stub of a run costs: a few bytes stand for as many as their entry says.
-const STEPS_PER_STUB: u64 = 8;
+const STEPS_PER_STUB: u64 = 32;
 /// Length that says that a 64-bit length follows.
 const LENGTH_64_BIT: u32 = u32::MAX;
 

@@ -10,6 +10,8 @@ use crate::mapping::FileKey;
 /// `statfs.f_type` (include/uapi/linux/magic.h).
 const OVERLAYFS_MAGIC: u32 = 0x794c_7630;
 const BTRFS_MAGIC: u32 = 0x9123_683e;
+/// What the kernel puts behind the path of a file that was unlinked.
+const DELETED: &str = " (deleted)";
 /// Processes whose root is tried when the one that maps a file has gone.
 pub(crate) const RELATIVES_MAX: usize = 8;
 
@@ -33,25 +35,24 @@ pub(crate) struct Source<'a> {
 pub(super) fn open_mapped(source: &Source<'_>) -> io::Result<File> {
     let Source { pid, start, end, path, inode, relatives } = *source;
     let map_file = format!("/proc/{pid}/map_files/{start:x}-{end:x}");
-    // Overlay file systems give a file that was copied up another inode than the one that is mapped.
-    let is_mapped = |file: &File, metadata: &Metadata| metadata.ino() == inode.inode || is_overlay(file);
-    let has_inode = |_: &File, metadata: &Metadata| metadata.ino() == inode.inode;
+    // Overlay file systems give a file that was copied up another inode than the one that is mapped; the range may
+    // show another file by now.
+    let is_mapped = |file: &File, metadata: &Metadata| {
+        is_it(file, metadata, inode) || (is_overlay(file) && leads_to(&map_file, path))
+    };
     open_regular(&map_file, is_mapped)
-        .or_else(|_| open_regular(&format!("/proc/{pid}/root{path}"), has_inode))
+        .or_else(|_| open_regular(&format!("/proc/{pid}/root{path}"), |file, it| is_it(file, it, inode)))
         .or_else(|error| open_in_roots(relatives, path, inode).unwrap_or(Err(error)))
 }
 
 /// By path in the roots of processes that probably have that of the one that maps it; `None` without any.
 pub(super) fn open_in_roots(pids: &[u32], path: &str, inode: FileKey) -> Option<io::Result<File>> {
-    let is_it = |file: &File, metadata: &Metadata| {
-        metadata.ino() == inode.inode && (is_on_device(metadata, inode) || is_overlay(file) || is_btrfs(file))
-    };
     let mut opened = None;
     for pid in pids.iter().take(RELATIVES_MAX) {
         if matches!(opened, Some(Ok(_))) {
             break;
         }
-        opened = Some(open_regular(&format!("/proc/{pid}/root{path}"), is_it));
+        opened = Some(open_regular(&format!("/proc/{pid}/root{path}"), |file, it| is_it(file, it, inode)));
     }
     opened
 }
@@ -71,6 +72,19 @@ fn open_regular(path: &str, is_wanted: impl Fn(&File, &Metadata) -> bool) -> io:
     OpenOptions::new().read(true).custom_flags(flags).open(reopened)
 }
 
+fn is_it(file: &File, metadata: &Metadata, inode: FileKey) -> bool {
+    metadata.ino() == inode.inode && (is_on_device(metadata, inode) || is_overlay(file) || is_btrfs(file))
+}
+
+/// Whether a link of the kernel's leads to a path, which a process with another root may see the end of.
+fn leads_to(link: &str, path: &str) -> bool {
+    let there = |path: &str| path.strip_suffix(DELETED).unwrap_or(path).to_owned();
+    let target = std::fs::read_link(link).ok();
+    target
+        .and_then(|target| Some(there(target.to_str()?)))
+        .is_some_and(|target| target.ends_with(&there(path)))
+}
+
 fn is_on_device(metadata: &Metadata, inode: FileKey) -> bool {
     let device = metadata.dev();
     (libc::major(device), libc::minor(device)) == (inode.major, inode.minor)
@@ -82,7 +96,7 @@ fn is_overlay(file: &File) -> bool {
 }
 
 /// stat gives a subvolume's device where the mapping has the whole file system's.
-fn is_btrfs(file: &File) -> bool {
+pub(super) fn is_btrfs(file: &File) -> bool {
     file_system(file) == Some(BTRFS_MAGIC)
 }
 
@@ -146,6 +160,84 @@ mod tests {
         let range = Source { start: own.start, inode: other, ..source };
         let file = File::open("/proc/self/exe").unwrap();
         assert!(is_overlay(&file) || open_mapped(&range).is_err(), "the range holds another file");
+    }
+
+    /// An overlay over a file system in memory; unmounted when it is dropped.
+    struct Overlay(tempfile::TempDir);
+
+    impl Overlay {
+        fn mount() -> io::Result<Self> {
+            let folder = tempfile::tempdir()?;
+            let at = folder.path().to_owned();
+            mount("tmpfs", &at, "")?;
+            let overlay = Self(folder);
+            let names = ["lower", "upper", "work", "merged"].map(|name| at.join(name));
+            names.iter().try_for_each(std::fs::create_dir)?;
+            let [lower, upper, work, merged] = names;
+            let (lower, upper, work) = (lower.display(), upper.display(), work.display());
+            mount("overlay", &merged, &format!("lowerdir={lower},upperdir={upper},workdir={work}"))?;
+            Ok(overlay)
+        }
+
+        fn path(&self, name: &str) -> String {
+            self.0.path().join("merged").join(name).to_str().unwrap().to_owned()
+        }
+    }
+
+    impl Drop for Overlay {
+        fn drop(&mut self) {
+            for path in [self.0.path().join("merged"), self.0.path().to_owned()] {
+                let path = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+                // SAFETY: a NUL-terminated path; one that is no mount point gives an error.
+                unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
+            }
+        }
+    }
+
+    fn mount(kind: &str, at: &std::path::Path, options: &str) -> io::Result<()> {
+        let [kind, at, options] =
+            [kind, at.to_str().unwrap(), options].map(|text| std::ffi::CString::new(text).unwrap());
+        // SAFETY: NUL-terminated texts.
+        let mounted =
+            unsafe { libc::mount(kind.as_ptr(), at.as_ptr(), kind.as_ptr(), 0, options.as_ptr().cast()) };
+        if mounted == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Maps a file's first pages as code, at an address or anywhere, and gives where.
+    fn map(path: &str, at: *mut libc::c_void) -> *mut libc::c_void {
+        let file = File::open(path).unwrap();
+        let flags = libc::MAP_PRIVATE | if at.is_null() { 0 } else { libc::MAP_FIXED };
+        let protection = libc::PROT_READ | libc::PROT_EXEC;
+        // SAFETY: a new mapping, or one in the place of this test's own.
+        let got = unsafe { libc::mmap(at, 0x4000, protection, flags, file.as_raw_fd(), 0) };
+        assert_ne!(got, libc::MAP_FAILED);
+        got
+    }
+
+    #[test]
+    fn another_file_that_took_a_range_on_an_overlay_is_not_taken_for_the_one_before() {
+        let overlay = match Overlay::mount() {
+            Ok(overlay) => overlay,
+            Err(error) => {
+                println!("skipped: no overlay can be mounted here: {error}");
+                return;
+            }
+        };
+        let (one, other) = (overlay.path("one"), overlay.path("other"));
+        std::fs::copy("/proc/self/exe", &one).unwrap();
+        std::fs::copy("/bin/true", &other).unwrap();
+        let at = map(&one, std::ptr::null_mut());
+        let mappings = mapping::read(std::process::id()).unwrap();
+        let found = mapping::find(&mappings, at as u64, |it| (it.start, it.end)).unwrap().clone();
+        let Backing::File { path, inode } = found.backing else { panic!("{found:?}") };
+        let (pid, start, end) = (std::process::id(), found.start, found.end);
+        let source = Source { pid, start, end, path: &path, inode, relatives: &[] };
+        let bytes = |path: &str| std::fs::metadata(path).unwrap().len();
+        assert_eq!(open_mapped(&source).unwrap().metadata().unwrap().len(), bytes(&one));
+        map(&other, at);
+        assert_eq!(open_mapped(&source).unwrap().metadata().unwrap().len(), bytes(&one));
+        // SAFETY: this test's own mapping.
+        unsafe { libc::munmap(at, 0x4000) };
     }
 
     #[test]

@@ -113,8 +113,8 @@ fn copy(tail: &[u8]) -> File {
 }
 
 fn add(binaries: &mut Binaries, file: File, path: &str) -> (Arc<Binary>, Option<File>) {
-    let file_id = FileId::of(&file).unwrap();
-    binaries.add(file, file_id, path).unwrap()
+    let OpenedFile { file, id, .. } = OpenedFile::new(file).unwrap();
+    binaries.add(file, id, path).unwrap()
 }
 
 #[test]
@@ -165,6 +165,43 @@ fn an_inode_that_is_held_is_not_opened_again_also_when_its_process_is_gone() {
     assert!(binaries.open(&Source { inode: other, ..dead }).file().is_none());
     assert_eq!((binaries.len(), binaries.unreadable), (1, 1));
     assert_eq!(binaries.by_slot(first.slot).unwrap().id, first.id);
+}
+
+#[test]
+fn a_file_that_was_rewritten_in_place_is_another_executable() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app");
+    std::fs::copy("/proc/self/exe", &path).unwrap();
+    let metadata = std::fs::metadata(&path).unwrap();
+    let (major, minor) = (libc::major(metadata.dev()), libc::minor(metadata.dev()));
+    let inode = FileKey { major, minor, inode: metadata.ino() };
+    let text = path.to_str().unwrap();
+    let source = Source { pid: std::process::id(), start: 1, end: 2, path: text, inode, relatives: &[] };
+    let mut binaries = Binaries::default();
+    let first = binaries.open(&source).file().unwrap();
+    assert_eq!(binaries.open(&source).file().unwrap().id, first.id);
+    // As a deployment that stops a program and copies another over it.
+    std::thread::sleep(Duration::from_millis(30));
+    std::fs::copy("/bin/true", &path).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().ino(), inode.inode);
+    let second = binaries.open(&source).file().unwrap();
+    assert_ne!(second.id, first.id);
+    assert_eq!(second.segments, read_facts(&File::open("/bin/true").unwrap()).segments);
+    assert_eq!(binaries.open(&source).file().unwrap().id, second.id);
+}
+
+#[test]
+fn an_inode_number_that_is_not_a_file_s_own_is_not_enough() {
+    let (mut binaries, mut path) = (Binaries::default(), String::new());
+    let source = own_source(&mut path);
+    let first = binaries.open(&source).file().unwrap();
+    assert!(binaries.held(source.inode, source.path).is_some());
+    binaries.by_key.values_mut().for_each(|held| held.is_sole = false);
+    assert!(binaries.held(source.inode, source.path).is_none());
+    // It is opened again, and known by what the file itself says.
+    assert_eq!(binaries.open(&source).file().unwrap().id, first.id);
+    assert_eq!(binaries.len(), 1);
 }
 
 #[test]
