@@ -77,8 +77,14 @@ fn probes_that_were_dead_when_they_were_read_have_the_names_of_their_container_f
     profiler.finish(LIMIT)?.success()?;
 
     let profile = Profile::read(&output)?;
+    // What the loader does before has no names: it is stripped.
+    let in_loader = |stack: &Stack| {
+        let mut frames = stack.frames.iter().filter(|frame| frame.mapping != "[kernel]");
+        frames.next_back().is_some_and(|root| root.mapping.contains("/ld-linux"))
+    };
     let is_probe = |stack: &&Stack| {
         stack.process_name().starts_with("probe-")
+            && !in_loader(stack)
             && stack.label("container_id") == container.id()
             && stack.label(INCOMPLETE) != INSIDE_EXEC
     };

@@ -1,6 +1,6 @@
 //! The program that counts identical stacks; a stack's frames are sent only when user space does not have them.
 
-use abi::{Counter, EVENT_STACK, StackEvent, StackKey};
+use abi::{Counter, EVENT_STACK, End, StackEvent, StackKey};
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     macros::perf_event,
@@ -115,7 +115,9 @@ pub(crate) extern "C" fn hash_stack() -> u64 {
     };
     let frames = scratch.kernel_frames() + scratch.user_frames();
     let event = &scratch.event;
-    let mut hash = mix(mix(frames as u64, event.start_time_ns), event.cgroup_id);
+    // Addresses alone mean something else once something else is mapped there.
+    let version = if event.end == End::Compat as u32 { scratch.image.version } else { 0 };
+    let mut hash = mix(mix(frames as u64 | u64::from(version) << 32, event.start_time_ns), event.cgroup_id);
     hash = mix(hash, u64::from(event.end) << 32 | u64::from(event.kernel_frames));
     for (index, address) in scratch.frames.iter().enumerate() {
         if index >= frames {

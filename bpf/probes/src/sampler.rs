@@ -67,6 +67,9 @@ fn user_half(ctx: &PerfEventContext, scratch: &mut Scratch) -> Program {
     match mode {
         Ok(Mode::Native) => {}
         Ok(Mode::Compat) => {
+            if image::find(scratch).is_err() {
+                scratch.image.version = 0;
+            }
             stack::user_half(ctx, scratch, End::Compat);
             return Program::Finish;
         }

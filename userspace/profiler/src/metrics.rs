@@ -54,6 +54,7 @@ pub(crate) struct Figures {
     /// Samples of finished intervals whose user stack is not complete, by reason.
     pub(crate) incomplete: [u64; End::ALL.len()],
     pub(crate) undecodable: u64,
+    pub(crate) early_pushes: u64,
     pub(crate) map_bytes: BTreeMap<String, u64>,
     pub(crate) symbolizer: symbolizer::Stats,
 }
@@ -117,6 +118,11 @@ fn tables(figures: &Figures) -> Vec<Metric> {
             figures.cgroups_dropped,
         ),
         Metric::counter("kovar_profiler_stacks_evicted_total", "Stacks let go.", figures.stacks_evicted),
+        Metric::counter(
+            "kovar_profiler_early_pushes_total",
+            "Intervals that ended early because too many stacks were known.",
+            figures.early_pushes,
+        ),
         Metric::counter(
             "kovar_profiler_events_undecodable_total",
             "Records of the ring buffer that were none of ours.",

@@ -102,6 +102,11 @@ impl RawSamples {
         self.waiting.iter().map(|waiting| waiting.raw.stack.image_key())
     }
 
+    /// Cgroups that they ran in.
+    pub(crate) fn cgroups(&self) -> impl Iterator<Item = u64> {
+        self.waiting.iter().map(|waiting| waiting.raw.stack.cgroup_id)
+    }
+
     /// Samples that wait.
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()

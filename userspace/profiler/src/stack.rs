@@ -74,6 +74,11 @@ impl Stacks {
         Some(stack)
     }
 
+    /// Whether there are more than are kept: they are not left to grow until the interval ends.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.stacks.len() > STACKS_MAX
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.stacks.len()
     }
@@ -105,7 +110,7 @@ impl Stacks {
         let mut gone: Vec<StackKey> =
             self.stacks.iter().filter(|(_, stack)| is_idle(stack)).map(|(key, _)| *key).collect();
         let half = self.stacks.len() / 2;
-        if (crowded || self.stacks.len() > STACKS_MAX) && gone.len() < half {
+        if (crowded || self.is_crowded()) && gone.len() < half {
             let mut kept: Vec<(u64, StackKey)> = self
                 .stacks
                 .iter()
@@ -175,6 +180,20 @@ mod tests {
         assert_eq!(stacks.remove_of(&HashSet::from_iter([7, 9])), [key(1)]);
         assert!(stacks.contains(&key(2)) && stacks.len() == 1);
         assert!(stacks.remove_of(&HashSet::default()).is_empty());
+    }
+
+    #[test]
+    fn more_stacks_than_are_kept_are_crowded_until_half_of_them_went() {
+        let mut stacks = Stacks::default();
+        for hash in 0..STACKS_MAX as u64 {
+            stacks.insert(key(hash), stack());
+        }
+        assert!(!stacks.is_crowded());
+        stacks.insert(key(u64::MAX), stack());
+        assert!(stacks.is_crowded());
+        stacks.interval += 1;
+        assert_eq!(stacks.evict(false).len(), STACKS_MAX / 2);
+        assert!(!stacks.is_crowded());
     }
 
     #[test]

@@ -69,6 +69,8 @@ pub(super) struct Session {
     /// Samples of finished intervals whose user stack is not complete, by reason.
     pub(super) incomplete: [u64; End::ALL.len()],
     pub(super) undecodable: u64,
+    /// Intervals that ended early because there were too many stacks.
+    pub(super) early_pushes: u64,
     pub(super) last_sample: Instant,
     pub(super) problem: Option<String>,
 }
@@ -118,6 +120,7 @@ impl Session {
             records_due: Instant::now(),
             incomplete: [0; End::ALL.len()],
             undecodable: 0,
+            early_pushes: 0,
             last_sample: Instant::now(),
             problem: None,
         })
@@ -141,8 +144,11 @@ impl Session {
             let drained = self.drain();
             let followed = self.follow_hotplug();
             self.report(drained.and(followed));
-            if Instant::now() >= next_push {
-                next_push = (next_push + push_every).max(Instant::now());
+            let is_crowded = self.stacks.is_crowded();
+            self.early_pushes += u64::from(is_crowded);
+            if is_crowded || Instant::now() >= next_push {
+                let now = Instant::now();
+                next_push = (next_push + push_every).clamp(now, now + push_every);
                 self.push(SYMBOLS_WAIT);
                 self.publish(true);
             } else {
@@ -305,7 +311,8 @@ impl Session {
         for key in self.stacks.remove_of(&released) {
             self.sampler.forget(&key);
         }
-        let cgroups: HashSet<u64> = self.stacks.values().map(|stack| stack.cgroup_id).collect();
+        let cgroups = self.stacks.values().map(|stack| stack.cgroup_id);
+        let cgroups: HashSet<u64> = cgroups.chain(self.raw.cgroups()).collect();
         for id in self.cgroups.forget_unused(|id| cgroups.contains(&id)) {
             self.sampler.forget_cgroup(id);
         }

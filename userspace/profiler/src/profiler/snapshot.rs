@@ -85,6 +85,7 @@ impl Session {
             raw_crowded_out: self.raw.crowded_out,
             incomplete: self.incomplete,
             undecodable: self.undecodable,
+            early_pushes: self.early_pushes,
             map_bytes: self.sampler.map_bytes(),
             symbolizer: self.frames.symbolizer().metrics(),
         })
