@@ -59,7 +59,9 @@ fn status(port: u16, path: &str) -> Option<u16> {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let mut stream = TcpStream::connect_timeout(&address, REQUEST_LIMIT).ok()?;
     stream.set_read_timeout(Some(REQUEST_LIMIT)).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").ok()?;
+    // In one piece: a server that answers at the first one and closes refuses the rest, and the answer is lost.
+    let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
     let mut line = String::new();
     stream.take(STATUS_LINE_BYTES).read_to_string(&mut line).ok()?;
     line.strip_prefix("HTTP/1.1 ")?.parse().ok()
