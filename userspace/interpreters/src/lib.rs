@@ -1,0 +1,1 @@
+//! Language interpreters: recognised, their offsets found, their code named.
