@@ -6,11 +6,14 @@
 mod support;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use interpreters::{Code, Function, Instance, Layout, Process, Walked};
 use python::{Reason, Step, Walk};
-use support::{Expected, Target, found};
+use support::{Attached, Expected, Target, found};
 
+/// How often the working thread is looked at.
+const LOOKS: usize = 40;
 const STEPS_MAX: usize = 4096;
 /// Characters of a name that are kept.
 const NAME_CHARACTERS_MAX: usize = 1024;
@@ -46,7 +49,8 @@ fn the_stacks_of_every_interpreter_found_are_what_the_program_says() {
 
 /// What was found right, or what is wrong.
 fn check(target: &Target) -> Result<String, String> {
-    let (data, instance) = target.attach().map_err(|error| error.to_string())?;
+    let attached = target.attach().map_err(|error| error.to_string())?;
+    let Attached { data, instance, .. } = &attached;
     let Layout::Python(layout) = instance.layout();
     let (mut frames, mut problems) = (0, Vec::new());
     for expected in &target.expected {
@@ -54,6 +58,9 @@ fn check(target: &Target) -> Result<String, String> {
             Ok(count) => frames += count,
             Err(problem) => problems.push(format!("\n  {}: {problem}", expected.shape)),
         }
+    }
+    if let Err(problem) = check_native_code(target, &attached) {
+        problems.push(format!("\n  native code: {problem}"));
     }
     let hops = (layout.current.hops, layout.bound.hops);
     let code = data.code();
@@ -67,13 +74,30 @@ fn check(target: &Target) -> Result<String, String> {
     if problems.is_empty() { Ok(summary) } else { Err(format!("{summary}{}", problems.concat())) }
 }
 
+/// Whether the thread that does nothing but evaluate Python is where the file's facts say that this is done.
+fn check_native_code(target: &Target, attached: &Attached) -> Result<(), String> {
+    let working = target.expected.iter().find(|expected| expected.shape == "working");
+    let tid = working.ok_or("no thread works")?.tid;
+    let code = attached.data.code();
+    let mut outside = Vec::new();
+    for _ in 0..LOOKS {
+        let address = target.registers(tid)?.1.wrapping_sub(attached.bias);
+        let ranges = code.evaluation.iter().chain(&code.parts);
+        if !ranges.into_iter().any(|range| range.contains(&address)) {
+            outside.push(address);
+        }
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    if outside.len() * 10 > LOOKS { Err(format!("{outside:x?} of {LOOKS} are outside")) } else { Ok(()) }
+}
+
 fn check_thread(
     target: &Target,
     instance: &dyn Instance,
     layout: &python::Layout,
     expected: &Expected,
 ) -> Result<usize, String> {
-    let thread_pointer = target.thread_pointer(expected.tid)?;
+    let (thread_pointer, _) = target.registers(expected.tid)?;
     let mut process = Process::new(target.pid());
     let mut memory = Walked(&mut process);
     let state = python::thread_state(layout, thread_pointer, &mut memory);

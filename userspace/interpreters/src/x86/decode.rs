@@ -125,64 +125,25 @@ impl Reader<'_> {
 
     fn instruction(&mut self) -> Option<Operation> {
         let opcode = self.opcode()?;
+        match opcode {
+            0x0f => self.two_byte(),
+            0x01 | 0x03 | 0x89 | 0x8b | 0x8d | 0xb8..=0xbf => self.moving(opcode),
+            0x80 | 0x81 | 0x83 => self.with_constant(opcode),
+            0xc1 => self.shift(),
+            0xc6 | 0xc7 | 0xf6 | 0xf7 => self.store_or_test(opcode),
+            0x70..=0x7f | 0xc3 | 0xe8 | 0xe9 | 0xeb | 0xff => self.leaving(opcode),
+            _ => self.other(opcode),
+        }
+    }
+
+    /// What ends or interrupts the straight way.
+    fn leaving(&mut self, opcode: u8) -> Option<Operation> {
         Some(match opcode {
-            0x0f => return self.two_byte(),
-            0x50..=0x57 | 0x90 | 0xc9 | 0xcc => Operation::Nothing,
-            0x58..=0x5f => Operation::Change { to: self.extended(opcode, 0) },
             0x70..=0x7f => {
                 self.byte()?;
                 Operation::Nothing
             }
-            0x01 => {
-                let fields = self.fields()?;
-                match fields.operand {
-                    Operand::Register(to) => Operation::Add { to, from: Operand::Register(fields.register) },
-                    _ => Operation::Nothing,
-                }
-            }
-            0x09 | 0x21 | 0x29 | 0x31 => changed(self.fields()?.operand),
-            0x03 => {
-                let fields = self.fields()?;
-                Operation::Add { to: fields.register, from: fields.operand }
-            }
-            0x0b | 0x23 | 0x2b | 0x33 | 0x63 | 0x8a => Operation::Change { to: self.fields()?.register },
-            0x38..=0x3b | 0x84 | 0x85 | 0x88 => {
-                self.fields()?;
-                Operation::Nothing
-            }
-            0x80 | 0x81 | 0x83 => return self.with_constant(opcode),
-            0x89 => {
-                let fields = self.fields()?;
-                match fields.operand {
-                    Operand::Register(to) => Operation::Move { to, from: Operand::Register(fields.register) },
-                    _ => Operation::Nothing,
-                }
-            }
-            0x8b => {
-                let fields = self.fields()?;
-                Operation::Move { to: fields.register, from: fields.operand }
-            }
-            0x8d => {
-                self.thread = false;
-                let fields = self.fields()?;
-                Operation::Address { to: fields.register, from: fields.operand }
-            }
-            0xa8 => {
-                self.byte()?;
-                Operation::Nothing
-            }
-            0xb8..=0xbf => {
-                let to = self.extended(opcode, 0);
-                let value = if self.rex & REX_WIDE != 0 {
-                    self.number().map(u64::from_le_bytes)?
-                } else {
-                    u64::from(self.number().map(u32::from_le_bytes)?)
-                };
-                Operation::Constant { to, value }
-            }
-            0xc1 => self.shift()?,
             0xc3 => Operation::Return,
-            0xc6 | 0xc7 | 0xf6 | 0xf7 => return self.store_or_test(opcode),
             0xe8 => {
                 self.signed()?;
                 Operation::Call
@@ -195,14 +156,51 @@ impl Reader<'_> {
                 self.byte()?;
                 Operation::Jump
             }
-            0xff => {
-                let fields = self.fields()?;
-                match fields.register & 7 {
-                    2 => Operation::Call,
-                    4 => Operation::Jump,
-                    6 => Operation::Nothing,
-                    _ => return None,
-                }
+            _ => match self.fields()?.register & 7 {
+                2 => Operation::Call,
+                4 => Operation::Jump,
+                6 => Operation::Nothing,
+                _ => return None,
+            },
+        })
+    }
+
+    /// What puts something into a register that may be followed.
+    fn moving(&mut self, opcode: u8) -> Option<Operation> {
+        if let 0xb8..=0xbf = opcode {
+            let to = self.extended(opcode, 0);
+            let value = match self.rex & REX_WIDE {
+                0 => u64::from(self.number().map(u32::from_le_bytes)?),
+                _ => self.number().map(u64::from_le_bytes)?,
+            };
+            return Some(Operation::Constant { to, value });
+        }
+        // `lea` takes no segment into account.
+        self.thread &= opcode != 0x8d;
+        let Fields { register, operand } = self.fields()?;
+        Some(match (opcode, operand) {
+            (0x03, from) => Operation::Add { to: register, from },
+            (0x8b, from) => Operation::Move { to: register, from },
+            (0x8d, from) => Operation::Address { to: register, from },
+            (0x01, Operand::Register(to)) => Operation::Add { to, from: Operand::Register(register) },
+            (0x89, Operand::Register(to)) => Operation::Move { to, from: Operand::Register(register) },
+            _ => Operation::Nothing,
+        })
+    }
+
+    fn other(&mut self, opcode: u8) -> Option<Operation> {
+        Some(match opcode {
+            0x50..=0x57 | 0x90 | 0xc9 | 0xcc => Operation::Nothing,
+            0x58..=0x5f => Operation::Change { to: self.extended(opcode, 0) },
+            0x09 | 0x21 | 0x29 | 0x31 => changed(self.fields()?.operand),
+            0x0b | 0x23 | 0x2b | 0x33 | 0x63 | 0x8a => Operation::Change { to: self.fields()?.register },
+            0x38..=0x3b | 0x84 | 0x85 | 0x88 => {
+                self.fields()?;
+                Operation::Nothing
+            }
+            0xa8 => {
+                self.byte()?;
+                Operation::Nothing
             }
             _ => return None,
         })

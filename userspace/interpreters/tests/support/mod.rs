@@ -4,4 +4,4 @@ mod found;
 mod target;
 
 pub(crate) use found::{Interpreter, found};
-pub(crate) use target::{Expected, Target};
+pub(crate) use target::{Attached, Expected, Target};

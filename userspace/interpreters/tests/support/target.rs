@@ -25,6 +25,13 @@ pub(crate) struct Expected {
     pub(crate) frames: Vec<(String, String, u32)>,
 }
 
+/// The interpreter of a running program.
+pub(crate) struct Attached {
+    pub(crate) data: Arc<dyn Data>,
+    pub(crate) instance: Box<dyn Instance>,
+    pub(crate) bias: u64,
+}
+
 /// A running program, killed when it is dropped.
 pub(crate) struct Target {
     child: Child,
@@ -65,7 +72,7 @@ impl Target {
     }
 
     /// The interpreter in this process, as the files that it maps tell.
-    pub(crate) fn attach(&self) -> Result<(Arc<dyn Data>, Box<dyn Instance>), Error> {
+    pub(crate) fn attach(&self) -> Result<Attached, Error> {
         let (mut interpreter, mut libc) = (None, None);
         for (start, offset, range) in self.code_mappings() {
             let Ok(file) = File::open(format!("/proc/{}/map_files/{range}", self.pid())) else { continue };
@@ -79,11 +86,11 @@ impl Target {
         }
         let (data, bias) = interpreter.ok_or(Error::Missing("a file that is an interpreter"))?;
         let instance = data.attach(bias, libc, &mut Process::new(self.pid()))?;
-        Ok((data, instance))
+        Ok(Attached { data, instance, bias })
     }
 
-    /// The thread pointer of a thread that is stopped for the moment.
-    pub(crate) fn thread_pointer(&self, tid: i32) -> Result<u64, String> {
+    /// The thread pointer of a thread that is stopped for the moment, and its program counter.
+    pub(crate) fn registers(&self, tid: i32) -> Result<(u64, u64), String> {
         let failed = |what: &str| format!("{what} {tid}: {}", std::io::Error::last_os_error());
         let none: *mut libc::c_void = ptr::null_mut();
         // SAFETY: requests without memory, to a thread of our own child.
@@ -104,7 +111,7 @@ impl Target {
         };
         // SAFETY: all bytes were zeroed, and each value of each field is valid.
         let registers = unsafe { registers.assume_init() };
-        if read == 0 { Ok(registers.fs_base) } else { Err(failed("asking")) }
+        if read == 0 { Ok((registers.fs_base, registers.rip)) } else { Err(failed("asking")) }
     }
 
     /// Start, offset in the file and range of each executable mapping of a file.
