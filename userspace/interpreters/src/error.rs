@@ -5,6 +5,8 @@
 pub enum Error {
     #[error("not a 64-bit little-endian ELF file")]
     NotElf64,
+    #[error("machine {0} is not supported")]
+    Machine(u16),
     #[error("the headers cannot be read")]
     Headers(#[source] object::Error),
     #[error("reading the file")]

@@ -1,5 +1,6 @@
 //! Where a C library keeps a thread's own values.
 
+use object::elf::EM_X86_64;
 use python::Source;
 
 use crate::x86::{self, Event, Value};
@@ -44,6 +45,9 @@ impl Libc {
     /// [`Error::Missing`] when it exports the function and its code is not understood. `None` for any other file.
     pub fn recognise(elf: &Elf<'_>) -> Result<Option<Self>, Error> {
         let Some(symbol) = FUNCTIONS.iter().find_map(|name| elf.exported(name)) else { return Ok(None) };
+        if elf.machine != EM_X86_64 {
+            return Err(Error::Machine(elf.machine));
+        }
         let code = elf.up_to(symbol.address, CODE_BYTES_MAX);
         let found = x86::follow(&code, symbol.address).into_iter().find_map(|event| match event {
             Event::Choose(Value::Chosen { table, multiplier, add }) => Self::of(table, multiplier, add),

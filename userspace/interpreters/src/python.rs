@@ -5,12 +5,15 @@ mod debug_offsets;
 mod evaluation;
 mod lines;
 mod offsets;
+pub(crate) mod part;
 mod table;
 mod text;
 mod threads;
 mod version;
 
 use std::sync::Arc;
+
+use object::elf::EM_X86_64;
 
 use debug_offsets::DebugOffsets;
 use offsets::Offsets;
@@ -62,6 +65,9 @@ impl Loader for Python {
         let (Some(code_type), Some(_)) = (elf.exported(CODE_TYPE), elf.exported(evaluation::LOOP)) else {
             return Ok(None);
         };
+        if elf.machine != EM_X86_64 {
+            return Err(Error::Machine(elf.machine));
+        }
         let version = Version::read(elf)?;
         let told = told(elf);
         if let Some((_, debug, _)) = &told
@@ -132,3 +138,6 @@ impl Instance for PythonInstance {
         code::read(&self.offsets, self.layout.code_type, code, memory)
     }
 }
+
+#[cfg(test)]
+mod tests;
