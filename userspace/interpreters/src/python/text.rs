@@ -100,6 +100,9 @@ mod tests {
         assert_eq!(text(NEW, object(NEW, 4, 2, true, b"")), Err(Unnamed::NotText));
         assert_eq!(text(NEW, object(NEW, u64::MAX, 1, true, b"")), Err(Unnamed::NotText));
         assert_eq!(text(NEW, Object(vec![0; 128])), Err(Unnamed::NotText));
+        let mut elsewhere = object(NEW, 4, 1, true, b"main");
+        elsewhere.0[usize::from(NEW.state)] &= !0x20;
+        assert_eq!(text(NEW, elsewhere), Err(Unnamed::NotText));
         assert_eq!(text(NEW, object(NEW, 1000, 1, true, b"short")), Err(Unnamed::Unreadable));
         assert_eq!(text(NEW, Object(vec![])), Err(Unnamed::Unreadable));
     }

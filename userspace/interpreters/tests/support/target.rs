@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::process::{Child, Stdio};
 use std::ptr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use interpreters::{Data, Elf, Error, Instance, Libc, Loader, Process, Python};
 
@@ -64,7 +64,21 @@ impl Target {
             }
         };
         target.expected = parse(&line).ok_or("no list of stacks")?;
+        target.wait_for_main()?;
         Ok(target)
+    }
+
+    /// Behind its list the main thread reads from standard input, and stays there.
+    fn wait_for_main(&self) -> Result<(), String> {
+        let start = Instant::now();
+        while start.elapsed() < START_LIMIT {
+            let call = fs::read_to_string(format!("/proc/{}/syscall", self.pid()));
+            if call.is_ok_and(|call| call.starts_with("0 0x0 ")) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Err("the main thread does not read".to_owned())
     }
 
     pub(crate) fn pid(&self) -> i32 {
