@@ -49,8 +49,6 @@ pub struct Elf<'a> {
     segments: Vec<Segment>,
     /// `.eh_frame_hdr`.
     unwind_index: Option<Range<u64>>,
-    /// Bytes of thread-local storage, rounded up to their alignment.
-    pub tls_bytes: u64,
     exported: HashMap<Vec<u8>, Symbol>,
 }
 
@@ -78,7 +76,6 @@ impl<'a> Elf<'a> {
             machine: header.e_machine.get(LittleEndian),
             segments: Vec::new(),
             unwind_index: None,
-            tls_bytes: 0,
             exported: HashMap::new(),
         };
         read.add_segments(header, data)?;
@@ -214,10 +211,6 @@ impl<'a> Elf<'a> {
                 }
                 elf::PT_GNU_EH_FRAME => {
                     self.unwind_index = Some(address..address.saturating_add(memory_bytes));
-                }
-                elf::PT_TLS => {
-                    let align = segment.p_align(LittleEndian).clamp(1, 1 << 20);
-                    self.tls_bytes = memory_bytes.min(1 << 30).next_multiple_of(align);
                 }
                 _ => {}
             }

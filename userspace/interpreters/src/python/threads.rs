@@ -19,8 +19,6 @@ const KEY_IN_STRUCT: u64 = 4;
 /// `_Py_tss_tstate` came with 3.12; a key of POSIX' own type, with the word that says whether it is made, with 3.7.
 const CURRENT_MINOR_MIN: u8 = 12;
 const KEY_STRUCT_MINOR_MIN: u8 = 7;
-/// x86-64's static storage of a program lies right below the thread pointer.
-const SYMBOL: &str = "_Py_tss_tstate";
 
 /// The two ways of one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +78,7 @@ impl Threads {
 
     /// Whether a symbol is looked at here.
     pub(super) fn is_wanted(name: &[u8]) -> bool {
-        CURRENT.iter().chain([&BOUND, &SYMBOL]).any(|wanted| wanted.as_bytes() == name)
+        CURRENT.iter().chain([&BOUND]).any(|wanted| wanted.as_bytes() == name)
     }
 
     /// The two sources in one process, the current state first.
