@@ -1,6 +1,11 @@
 # Threads that stand still at known places, each in another way, and say where. What is written to standard output is
 # one line of JSON: for each thread its number for the kernel and its frames, innermost first, as (name, file, line).
-import asyncio, ctypes, json, os, sys, threading
+import asyncio, json, os, sys, threading
+
+try:
+    import ctypes
+except ImportError:
+    ctypes = None
 
 SHAPES = {}
 arrived = threading.Semaphore(0)
@@ -89,9 +94,12 @@ def called_from_c():
     return 0
 
 
-@shape
 def foreign():
     return ctypes.CFUNCTYPE(ctypes.c_int)(called_from_c)()
+
+
+if ctypes:
+    shape(foreign)
 
 
 @shape
