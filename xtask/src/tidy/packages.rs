@@ -19,10 +19,11 @@ struct Border {
 const NETWORK: [&str; 5] = ["reqwest", "hyper", "tonic", "axum", "rustls"];
 const ASYNC: [&str; 3] = ["tokio", "futures", "async-trait"];
 
-const BORDERS: [Border; 21] = [
+const BORDERS: [Border; 23] = [
     Border { package: "abi", ours: &[], never: &["libc", "bytes", "serde"] },
     Border { package: "unwind", ours: &["abi"], never: &["aya", "aya-ebpf", "libc"] },
-    Border { package: "probes", ours: &["abi", "unwind"], never: &["aya"] },
+    Border { package: "python", ours: &[], never: &["aya", "aya-ebpf", "libc"] },
+    Border { package: "probes", ours: &["abi", "unwind", "python"], never: &["aya"] },
     Border { package: "bytecode", ours: &[], never: &["aya", "libbpf-rs"] },
     Border { package: "symbolizer", ours: &[], never: &["tokio", "reqwest", "hyper", "tonic", "kube"] },
     Border { package: "model", ours: &[], never: &ASYNC },
@@ -31,8 +32,13 @@ const BORDERS: [Border; 21] = [
     Border { package: "queue", ours: &[], never: &NETWORK },
     Border { package: "tables", ours: &["abi"], never: &["aya", "tokio", "reqwest", "hyper"] },
     Border {
+        package: "interpreters",
+        ours: &["python", "tables"],
+        never: &["aya", "tokio", "reqwest", "hyper"],
+    },
+    Border {
         package: "profiler",
-        ours: &["abi", "unwind", "tables", "bytecode", "symbolizer", "model"],
+        ours: &["abi", "unwind", "python", "tables", "interpreters", "bytecode", "symbolizer", "model"],
         never: &NETWORK,
     },
     Border { package: "enrich", ours: &["model", "labels", "transport"], never: &[] },
@@ -73,7 +79,7 @@ const HOMES: [(&str, &[&str]); 23] = [
     ("libbpf-sys", &["profiler"]),
     ("perf-event-open-sys", &["profiler"]),
     ("gimli", &["tables"]),
-    ("object", &["profiler", "tables", "replay"]),
+    ("object", &["profiler", "tables", "interpreters", "replay"]),
     ("blazesym", &["symbolizer"]),
     ("rustc-demangle", &["symbolizer"]),
     ("cpp_demangle", &["symbolizer"]),
