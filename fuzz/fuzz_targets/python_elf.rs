@@ -19,7 +19,7 @@ fuzz_target!(|data: &[u8]| {
     elf.bias(0x1000, 0);
     if let Ok(Some(data)) = Python.recognise(&elf) {
         assert!(!data.code().evaluation.is_empty());
-        // The process holds the file as it is.
+        // The process holds the file as it is; that this is no interpreter at work is an answer too.
         data.attach(START, libc, &mut Bytes(content)).ok();
     }
 });

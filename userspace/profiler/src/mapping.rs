@@ -55,9 +55,14 @@ impl Backing {
             "[vsyscall]" => Self::Vsyscall,
             _ if inode.inode == 0 || !path.starts_with('/') || path.starts_with("//") => Self::Anonymous,
             _ if RUNTIME_PATHS.iter().any(|start| path.starts_with(start)) => Self::Anonymous,
-            _ => Self::File { path: path.strip_suffix(" (deleted)").unwrap_or(path).to_owned(), inode },
+            _ => Self::File { path: path_of(path).to_owned(), inode },
         }
     }
+}
+
+/// A file's path without what the kernel puts behind it once the file is unlinked.
+pub(crate) fn path_of(shown: &str) -> &str {
+    shown.strip_suffix(" (deleted)").unwrap_or(shown)
 }
 
 /// Reads the executable mappings of a process, in address order.
@@ -118,6 +123,15 @@ pub(crate) fn find<T>(mappings: &[T], address: u64, range: impl Fn(&T) -> (u64, 
     let after = mappings.partition_point(|mapping| range(mapping).0 <= address);
     let candidate = &mappings[after.checked_sub(1)?];
     (address < range(candidate).1).then_some(candidate)
+}
+
+/// The mapping of a file that holds an address of this process, for tests.
+#[cfg(test)]
+pub(crate) fn own(address: u64) -> (Mapping, String, FileKey) {
+    let mappings = read(std::process::id()).unwrap();
+    let own = find(&mappings, address, |mapping| (mapping.start, mapping.end)).unwrap().clone();
+    let Backing::File { path, inode } = own.backing.clone() else { panic!("{own:?}") };
+    (own, path, inode)
 }
 
 #[cfg(test)]

@@ -5,13 +5,11 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
-use crate::mapping::FileKey;
+use crate::mapping::{FileKey, path_of};
 
 /// `statfs.f_type` (include/uapi/linux/magic.h).
 const OVERLAYFS_MAGIC: u32 = 0x794c_7630;
 const BTRFS_MAGIC: u32 = 0x9123_683e;
-/// What the kernel puts behind the path of a file that was unlinked.
-const DELETED: &str = " (deleted)";
 /// Processes whose root is tried when the one that maps a file has gone.
 pub(crate) const RELATIVES_MAX: usize = 8;
 
@@ -78,11 +76,9 @@ fn is_it(file: &File, metadata: &Metadata, inode: FileKey) -> bool {
 
 /// Whether a link of the kernel's leads to a path, which a process with another root may see the end of.
 fn leads_to(link: &str, path: &str) -> bool {
-    let there = |path: &str| path.strip_suffix(DELETED).unwrap_or(path).to_owned();
     let target = std::fs::read_link(link).ok();
-    target
-        .and_then(|target| Some(there(target.to_str()?)))
-        .is_some_and(|target| target.ends_with(&there(path)))
+    let there = target.as_ref().and_then(|target| target.to_str()).map(path_of);
+    there.is_some_and(|there| there.ends_with(path_of(path)))
 }
 
 fn is_on_device(metadata: &Metadata, inode: FileKey) -> bool {
@@ -111,16 +107,12 @@ fn file_system(file: &File) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mapping::{self, Backing};
+    use crate::mapping;
 
     const NOBODY: u32 = u32::MAX - 1;
 
     fn own_mapping() -> (mapping::Mapping, String, FileKey) {
-        let mappings = mapping::read(std::process::id()).unwrap();
-        let address = own_mapping as *const () as u64;
-        let own = mapping::find(&mappings, address, |mapping| (mapping.start, mapping.end)).unwrap().clone();
-        let Backing::File { path, inode } = own.backing.clone() else { panic!("{own:?}") };
-        (own, path, inode)
+        mapping::own(own_mapping as *const () as u64)
     }
 
     #[test]
@@ -227,9 +219,7 @@ mod tests {
         std::fs::copy("/proc/self/exe", &one).unwrap();
         std::fs::copy("/bin/true", &other).unwrap();
         let at = map(&one, std::ptr::null_mut());
-        let mappings = mapping::read(std::process::id()).unwrap();
-        let found = mapping::find(&mappings, at as u64, |it| (it.start, it.end)).unwrap().clone();
-        let Backing::File { path, inode } = found.backing else { panic!("{found:?}") };
+        let (found, path, inode) = mapping::own(at as u64);
         let (pid, start, end) = (std::process::id(), found.start, found.end);
         let source = Source { pid, start, end, path: &path, inode, relatives: &[] };
         let bytes = |path: &str| std::fs::metadata(path).unwrap().len();

@@ -1,12 +1,13 @@
 //! Tests of the module `executable`.
 
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 
 use object::elf;
 
 use super::facts::READ_BYTES_MAX;
 use super::*;
-use crate::mapping::{self, Backing};
+use crate::mapping;
 
 impl Binaries {
     /// How long a file's answer is waited for.
@@ -146,12 +147,9 @@ fn a_copy_of_a_small_program_in_another_container_is_the_same_executable() {
 
 /// This process's own mapping of its program, and as it is to be opened.
 fn own_source(path: &mut String) -> Source<'_> {
-    let mappings = mapping::read(std::process::id()).unwrap();
-    let address = own_source as *const () as u64;
-    let own = mapping::find(&mappings, address, |mapping| (mapping.start, mapping.end)).unwrap();
-    let Backing::File { path: found, inode } = &own.backing else { panic!("{own:?}") };
-    path.clone_from(found);
-    Source { pid: std::process::id(), start: own.start, end: own.end, path, inode: *inode, relatives: &[] }
+    let (own, found, inode) = mapping::own(own_source as *const () as u64);
+    *path = found;
+    Source { pid: std::process::id(), start: own.start, end: own.end, path, inode, relatives: &[] }
 }
 
 #[test]
@@ -167,9 +165,18 @@ fn an_inode_that_is_held_is_not_opened_again_also_when_its_process_is_gone() {
     assert_eq!(binaries.by_slot(first.slot).unwrap().id, first.id);
 }
 
+/// Writes a file anew in place, until the time of change says so: a file system's clock ticks with the kernel's.
+pub(super) fn rewrite(path: &std::path::Path, bytes: &[u8]) {
+    let changed = || std::fs::metadata(path).map(|it| (it.ctime(), it.ctime_nsec())).unwrap();
+    let (before, begun) = (changed(), Instant::now());
+    while changed() == before {
+        assert!(begun.elapsed() < OPEN_WAIT, "the time of change stands still");
+        std::fs::write(path, bytes).unwrap();
+    }
+}
+
 #[test]
 fn a_file_that_was_rewritten_in_place_is_another_executable() {
-    use std::os::unix::fs::MetadataExt;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app");
     std::fs::copy("/proc/self/exe", &path).unwrap();
@@ -182,8 +189,7 @@ fn a_file_that_was_rewritten_in_place_is_another_executable() {
     let first = binaries.open(&source).file().unwrap();
     assert_eq!(binaries.open(&source).file().unwrap().id, first.id);
     // As a deployment that stops a program and copies another over it.
-    std::thread::sleep(Duration::from_millis(30));
-    std::fs::copy("/bin/true", &path).unwrap();
+    rewrite(&path, &std::fs::read("/bin/true").unwrap());
     assert_eq!(std::fs::metadata(&path).unwrap().ino(), inode.inode);
     let second = binaries.open(&source).file().unwrap();
     assert_ne!(second.id, first.id);

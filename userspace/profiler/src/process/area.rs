@@ -25,7 +25,7 @@ impl Target {
         matches!(self, Self::Slow(unopened) | Self::Unopened(unopened) if *unopened == id)
     }
 
-    fn is(&self, other: &Self) -> bool {
+    pub(super) fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Binary(one), Self::Binary(other)) => one.id == other.id,
             (Self::Slow(one), Self::Slow(other)) | (Self::Unopened(one), Self::Unopened(other)) => {

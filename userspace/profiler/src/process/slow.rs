@@ -85,6 +85,7 @@ impl Processes {
     pub(super) fn open_slow(&mut self, now_ns: u64) {
         for mut file in self.slow.take_due(now_ns) {
             let SlowFile { id, pid, range: (start, end), inode, ref path, .. } = file;
+            let shown = file.target();
             let relatives = self.timeline.relatives(pid);
             let source = Source { pid, start, end, path, inode, relatives: &relatives };
             let target = match self.binaries.open(&source) {
@@ -101,15 +102,12 @@ impl Processes {
             if self.slow.target(id).is_none() {
                 self.binaries.forget_slow(inode);
             }
-            if !matches!(target, Target::Slow(_)) {
-                self.show_everywhere(id, &target);
+            if target.is(&shown) {
+                continue;
             }
-        }
-    }
-
-    fn show_everywhere(&mut self, id: UnopenedId, target: &Target) {
-        for generation in self.timeline.with(|mappings| mappings.is_without(id)) {
-            self.show(generation, id, target);
+            for generation in self.timeline.with(|mappings| mappings.is_without(id)) {
+                self.show(generation, id, &target);
+            }
         }
     }
 }

@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 use abi::{MAPPING_FILE, MAPPING_OPAQUE, MAPPING_PENDING};
 
 use super::*;
-use crate::mapping::{self, Backing};
+use crate::mapping;
 use crate::process::{ImageKey, Seen};
 use crate::records::{Body, Mapped, Record};
 
 /// More than a machine under load needs to open a file.
 const PLENTY: Duration = Duration::from_secs(60);
+
+/// Beyond any process id.
+const DEAD: u32 = 0x7fff_fff0;
 
 fn own_address() -> u64 {
     own_address as *const () as u64
@@ -19,10 +22,7 @@ fn own_address() -> u64 {
 /// This process, as if it had just mapped its program.
 fn map_own(processes: &mut Processes) -> (ImageKey, u64) {
     let pid = std::process::id();
-    let mappings = mapping::read(pid).unwrap();
-    let own =
-        mapping::find(&mappings, own_address(), |mapping| (mapping.start, mapping.end)).unwrap().clone();
-    let Backing::File { path, inode } = own.backing else { panic!("{own:?}") };
+    let (own, path, inode) = mapping::own(own_address());
     let mapping::Mapping { start, end, file_offset, .. } = own;
     let mapped = Mapped { pid, start, end, file_offset, writable: false, inode: Some(inode), path };
     let sample_ns = monotonic_ns();
@@ -74,7 +74,7 @@ fn an_answer_that_comes_late_is_not_lost() {
         for file in &mut processes.slow.files {
             file.wait_ns = WAIT_MIN_NS;
             // Only what is open already can be had now.
-            (file.pid, file.path) = (0x7fff_fff0, file.path.clone());
+            file.pid = DEAD;
         }
         processes.open_slow(u64::MAX);
     }

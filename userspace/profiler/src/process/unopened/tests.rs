@@ -4,7 +4,7 @@ use abi::{MAPPING_FILE, MAPPING_OPAQUE};
 
 use super::*;
 use crate::frame::Place;
-use crate::mapping::{self, Backing};
+use crate::mapping;
 use crate::process::Seen;
 use crate::records::{Body, Mapped, Record};
 
@@ -18,10 +18,7 @@ fn own_address() -> u64 {
 }
 
 fn own_mapping() -> (mapping::Mapping, String, FileKey) {
-    let mappings = mapping::read(std::process::id()).unwrap();
-    let own = mapping::find(&mappings, own_address(), |mapping| (mapping.start, mapping.end)).unwrap();
-    let Backing::File { path, inode } = own.backing.clone() else { panic!("{own:?}") };
-    (own.clone(), path, inode)
+    mapping::own(own_address())
 }
 
 /// A process that ran this test's program at its address, and was dead before its records were read; and when it was
