@@ -109,6 +109,7 @@ fn a_file_that_was_slow_for_long_is_shown_once_it_is_open() {
     let release = processes.binaries.hang();
     let own = map_own(&mut processes);
     while kind(&processes, own) != MAPPING_OPAQUE {
+        assert!(!processes.slow.files.is_empty(), "it is given up and nobody is told");
         processes.open_slow(u64::MAX);
     }
     drop(release);
